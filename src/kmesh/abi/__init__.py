@@ -1,0 +1,1 @@
+"""Layout of everything shared with the BPF programs."""

@@ -1,0 +1,1 @@
+"""The kernel's side: load, attach, read and write the pinned maps."""

@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only) */
+/*
+ * Destination -> endpoint: one hash look-up for the record, one array look-up
+ * for the slot. A value read through a hash pointer may be overwritten or
+ * belong to another key while it is read (elements are recycled at once since
+ * 6.1), so everything is copied and checked before it is believed.
+ */
+#ifndef KMESH_PICK_H
+#define KMESH_PICK_H
+
+#include "maps.h"
+
+#define KM_TRIES 3
+#define KM_EXACT 128
+
+struct km_query {
+	struct km_addr addr;
+	__u64 netns;
+	__u32 roll; /* random for a connection, fixed for a socket's datagrams */
+	__u16 port;
+	__u16 zero;
+};
+
+struct km_choice {
+	struct km_addr addr;
+	__u32 service;
+	__u32 workload;
+	__u16 port;
+	__u16 zero;
+};
+
+static __always_inline __u32 km_mix(__u32 sum, __u32 word)
+{
+	sum = (sum ^ word) * KM_CHECK_MUL;
+	return sum ^ (sum >> 15);
+}
+
+static __always_inline __u32 km_vip_check(const struct km_vip_key *key, const struct km_vip *vip)
+{
+	const __u32 *k = (const void *)key, *v = (const void *)vip;
+	__u32 sum = KM_CHECK_SEED;
+
+#pragma unroll
+	for (int i = 0; i < sizeof(*key) / 4; i++)
+		sum = km_mix(sum, k[i]);
+#pragma unroll
+	for (int i = 0; i < sizeof(*vip) / 4 - 1; i++)
+		sum = km_mix(sum, v[i]);
+	return sum;
+}
+
+/* 1: found and whole; 0: no such record; -1: could not get a whole copy. */
+static __noinline int km_find(struct km_vip_key *key, struct km_vip *vip)
+{
+	if (!key || !vip)
+		return -1;
+#pragma unroll
+	for (int i = 0; i < KM_TRIES; i++) {
+		struct km_vip *found = bpf_map_lookup_elem(&km_vip, key);
+
+		if (!found)
+			return 0;
+		*vip = *(volatile struct km_vip *)found;
+		if (vip->check == km_vip_check(key, vip))
+			return 1;
+	}
+	return -1;
+}
+
+/* The record for this port, else the one for "any other port" of the address. */
+static __always_inline int km_find_port(struct km_vip_key *key, struct km_vip *vip, __u16 port)
+{
+	int found;
+
+	key->port = port;
+	found = km_find(key, vip);
+	if (found)
+		return found;
+	key->port = 0;
+	return km_find(key, vip);
+}
+
+static __always_inline int km_find_cidr(struct km_vip_key *key, struct km_vip *vip, __u16 port)
+{
+	struct km_cidr_key prefix = { .plen = KM_EXACT, .addr = key->addr };
+	struct km_cidr *cidr = bpf_map_lookup_elem(&km_cidr, &prefix);
+
+	if (!cidr)
+		return 0;
+	key->addr = cidr->base;
+	key->plen = cidr->plen;
+	return km_find_port(key, vip, port);
+}
+
+static __noinline int km_find_record(struct km_query *query, __u32 view, struct km_vip *vip)
+{
+	struct km_vip_key key = {};
+	struct km_config *config;
+	struct km_vip own;
+	__u32 zero = 0;
+	int found;
+
+	if (!query || !vip)
+		return -1;
+	key.addr = query->addr;
+	key.plen = KM_EXACT;
+	found = km_find_port(&key, vip, query->port);
+	if (!found) {
+		config = bpf_map_lookup_elem(&km_config, &zero);
+		if (!config || !config->cidrs)
+			return 0;
+		found = km_find_cidr(&key, vip, query->port);
+	}
+	if (found != 1 || !(vip->flags & KM_VIP_VIEWS) || !view)
+		return found;
+	key.view = view;
+	found = km_find(&key, &own);
+	if (found == 1)
+		*vip = own;
+	return found < 0 ? found : 1;
+}
+
+/* 0: enrolled, *view is set; else the reason to leave the connection alone. */
+static __always_inline int km_enrolled(__u64 netns, __u32 *view)
+{
+	struct km_enrol_key key = { .netns = netns };
+	struct km_enrol copy;
+	__u32 sum;
+
+#pragma unroll
+	for (int i = 0; i < KM_TRIES; i++) {
+		struct km_enrol *found = bpf_map_lookup_elem(&km_enrol, &key);
+
+		if (!found)
+			return KM_NOT_ENROLLED;
+		copy = *(volatile struct km_enrol *)found;
+		sum = km_mix(KM_CHECK_SEED, (__u32)netns);
+		sum = km_mix(sum, (__u32)(netns >> 32));
+		sum = km_mix(sum, copy.workload);
+		sum = km_mix(sum, copy.view);
+		sum = km_mix(sum, copy.flags);
+		if (sum == copy.check) {
+			*view = copy.view;
+			return -1;
+		}
+	}
+	return KM_INCONSISTENT;
+}
+
+/* Reason code; *choice is filled when the reason is KM_BALANCED. */
+static __noinline int km_decide(struct km_query *query, __u32 view, struct km_choice *choice)
+{
+	struct km_vip vip;
+
+	if (!query || !choice)
+		return KM_INCONSISTENT;
+#pragma unroll
+	for (int i = 0; i < KM_TRIES; i++) {
+		int found = km_find_record(query, view, &vip);
+		struct km_slot *slot;
+		struct km_slot copy;
+		__u32 index;
+
+		if (!found)
+			return KM_NOT_MESH;
+		if (found < 0)
+			return KM_INCONSISTENT;
+		if (vip.action != KM_ACTION_BALANCE)
+			return vip.reason;
+		index = vip.base + (__u32)(((__u64)query->roll * vip.count) >> 32);
+		slot = bpf_map_lookup_elem(&km_slot, &index);
+		if (!slot)
+			continue;
+		copy = *(volatile struct km_slot *)slot;
+		if (copy.gen != vip.gen)
+			continue;
+		choice->addr = copy.addr;
+		choice->port = vip.port ? vip.port : copy.port;
+		choice->service = vip.service;
+		choice->workload = copy.workload;
+		return KM_BALANCED;
+	}
+	return KM_INCONSISTENT;
+}
+
+#endif

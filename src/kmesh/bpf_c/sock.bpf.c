@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only)
+/*
+ * Service traffic, decided once per connection at the socket.
+ *
+ *   connect, sendmsg      destination VIP -> endpoint, or an error at once
+ *   recvmsg, getpeername  endpoint -> the VIP that the application dialled
+ *
+ * The IPv4 and IPv6 entry points differ only in how they read and write the
+ * address; everything else sees 16-byte addresses.
+ */
+#include <linux/errno.h>
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+
+#include "ctx.h"
+#include "maps.h"
+#include "pick.h"
+
+#define KM_ALLOW 1
+#define KM_DENY 0
+
+/* Set by the loader from a probe; without it the application sees EPERM. */
+const volatile __u8 km_has_set_retval = 0;
+
+static __always_inline void km_count(__u32 hook, __u32 reason)
+{
+	__u32 index = hook * KM_REASONS + (reason & (KM_REASONS - 1));
+	__u64 *count = bpf_map_lookup_elem(&km_reason, &index);
+
+	if (count)
+		*count += 1;
+}
+
+static __always_inline int km_refusable(int reason)
+{
+	return reason >= KM_NO_ENDPOINT && reason <= KM_INCONSISTENT;
+}
+
+/* Counts the reason and turns it into the program's verdict. */
+static __always_inline int km_verdict(__u32 hook, int reason)
+{
+	struct km_config *config;
+	__u32 zero = 0;
+
+	km_count(hook, reason);
+	if (!km_refusable(reason))
+		return KM_ALLOW;
+	config = bpf_map_lookup_elem(&km_config, &zero);
+	if (config && (config->open_reasons >> (reason & 63)) & 1) {
+		km_count(hook, KM_OPENED);
+		return KM_ALLOW;
+	}
+	if (km_has_set_retval)
+		bpf_set_retval(-ECONNREFUSED);
+	return KM_DENY;
+}
+
+static __always_inline int km_look_up(struct bpf_sock_addr *ctx, struct km_query *query,
+				      struct km_choice *choice, __u32 *view)
+{
+	int reason = km_enrolled(bpf_get_netns_cookie(ctx), view);
+
+	if (reason >= 0)
+		return reason;
+	if (!km_is_tcp_or_udp(ctx))
+		return KM_OTHER_PROTOCOL;
+	query->port = km_get_port(ctx);
+	return km_decide(query, *view, choice);
+}
+
+static __always_inline void km_forget_origin(struct bpf_sock *sk)
+{
+	struct km_origin *origin = bpf_sk_storage_get(&km_origin, sk, 0, 0);
+
+	if (origin)
+		bpf_sk_storage_delete(&km_origin, sk);
+}
+
+static __always_inline int km_remember_origin(struct bpf_sock *sk, const struct km_query *query,
+					      const struct km_choice *choice)
+{
+	struct km_origin *origin =
+		bpf_sk_storage_get(&km_origin, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+
+	if (!origin)
+		return KM_NO_STORAGE;
+	origin->vip = query->addr;
+	origin->vip_port = query->port;
+	origin->backend = choice->addr;
+	origin->backend_port = choice->port;
+	origin->service = choice->service;
+	origin->workload = choice->workload;
+	return KM_BALANCED;
+}
+
+static __always_inline int km_connect(struct bpf_sock_addr *ctx, __u32 hook, struct km_addr *dst,
+				      struct km_choice *choice)
+{
+	struct km_query query = { .addr = *dst, .roll = bpf_get_prandom_u32() };
+	struct bpf_sock *sk = ctx->sk;
+	__u32 view = 0;
+	int reason = km_look_up(ctx, &query, choice, &view);
+
+	if (reason == KM_BALANCED && hook == KM_CONNECT4 && !km_is_mapped(&choice->addr))
+		reason = KM_FAMILY;
+	if (sk && reason == KM_BALANCED)
+		reason = km_remember_origin(sk, &query, choice);
+	else if (sk && reason != KM_NOT_ENROLLED)
+		km_forget_origin(sk);
+	return reason;
+}
+
+/*
+ * A socket that sends datagrams to one VIP keeps its endpoint while the set of
+ * endpoints stays: the roll comes from the socket and the destination.
+ */
+static __always_inline int km_sendmsg(struct bpf_sock_addr *ctx, __u32 hook, struct km_addr *dst,
+				      struct km_choice *choice)
+{
+	__u64 socket = bpf_get_socket_cookie(ctx);
+	struct km_query query = { .addr = *dst };
+	struct km_flow_key key = { .socket = socket };
+	struct km_flow flow = { .vip = *dst };
+	struct km_flow *known;
+	__u32 view = 0;
+	int reason;
+
+	query.roll = km_mix(km_mix(KM_CHECK_SEED, (__u32)socket), dst->word[3] ^ dst->word[0]);
+	query.roll = km_mix(query.roll, KM_CTX_WORD(ctx, user_port));
+	reason = km_look_up(ctx, &query, choice, &view);
+	if (reason != KM_BALANCED)
+		return reason;
+	if (km_is_mapped(&choice->addr) != (hook == KM_SENDMSG4))
+		return KM_FAMILY;
+	key.backend = choice->addr;
+	key.port = choice->port;
+	flow.port = query.port;
+	known = bpf_map_lookup_elem(&km_flow, &key);
+	if (known && known->port == flow.port && km_same(&known->vip, &flow.vip))
+		return KM_BALANCED;
+	if (bpf_map_update_elem(&km_flow, &key, &flow, BPF_ANY))
+		return KM_NO_STORAGE;
+	return KM_BALANCED;
+}
+
+/* peer: what the kernel would show; becomes what the application dialled. */
+static __always_inline int km_restore(struct bpf_sock_addr *ctx, struct km_addr *peer, __u16 *port,
+				      int datagrams)
+{
+	struct bpf_sock *sk = ctx->sk;
+	struct km_origin *origin;
+	__u32 view = 0;
+	int reason = km_enrolled(bpf_get_netns_cookie(ctx), &view);
+
+	if (reason >= 0)
+		return reason;
+	*port = km_get_port(ctx);
+	if (datagrams) {
+		struct km_flow_key key = { .backend = *peer, .port = *port };
+		struct km_flow *flow;
+
+		key.socket = bpf_get_socket_cookie(ctx);
+		flow = bpf_map_lookup_elem(&km_flow, &key);
+		if (flow) {
+			*peer = flow->vip;
+			*port = flow->port;
+			return KM_RESTORED;
+		}
+	}
+	if (!sk)
+		return KM_NOTHING_TO_RESTORE;
+	origin = bpf_sk_storage_get(&km_origin, sk, 0, 0);
+	if (!origin || origin->backend_port != *port || !km_same(&origin->backend, peer))
+		return KM_NOTHING_TO_RESTORE;
+	*peer = origin->vip;
+	*port = origin->vip_port;
+	return KM_RESTORED;
+}
+
+#define KM_FORWARD(name, section, hook, get, set, step)                          \
+	SEC(section) int name(struct bpf_sock_addr *ctx)                          \
+	{                                                                         \
+		struct km_choice choice = {};                                     \
+		struct km_addr dst;                                               \
+		int reason;                                                       \
+                                                                                  \
+		get(ctx, &dst);                                                   \
+		reason = step(ctx, hook, &dst, &choice);                          \
+		if (reason == KM_BALANCED || reason == KM_NO_STORAGE) {           \
+			set(ctx, &choice.addr);                                   \
+			km_set_port(ctx, choice.port);                            \
+		}                                                                 \
+		return km_verdict(hook, reason);                                  \
+	}
+
+#define KM_BACKWARD(name, section, hook, get, set, datagrams)                    \
+	SEC(section) int name(struct bpf_sock_addr *ctx)                          \
+	{                                                                         \
+		struct km_addr peer;                                              \
+		__u16 port;                                                       \
+		int reason;                                                       \
+                                                                                  \
+		get(ctx, &peer);                                                  \
+		reason = km_restore(ctx, &peer, &port, datagrams);                \
+		if (reason == KM_RESTORED) {                                      \
+			set(ctx, &peer);                                          \
+			km_set_port(ctx, port);                                   \
+		}                                                                 \
+		km_count(hook, reason);                                           \
+		return KM_ALLOW;                                                  \
+	}
+
+KM_FORWARD(km_connect4, "cgroup/connect4", KM_CONNECT4, km_get4, km_set4, km_connect)
+KM_FORWARD(km_connect6, "cgroup/connect6", KM_CONNECT6, km_get6, km_set6, km_connect)
+KM_FORWARD(km_sendmsg4, "cgroup/sendmsg4", KM_SENDMSG4, km_get4, km_set4, km_sendmsg)
+KM_FORWARD(km_sendmsg6, "cgroup/sendmsg6", KM_SENDMSG6, km_get6, km_set6, km_sendmsg)
+KM_BACKWARD(km_recvmsg4, "cgroup/recvmsg4", KM_RECVMSG4, km_get4, km_set4, 1)
+KM_BACKWARD(km_recvmsg6, "cgroup/recvmsg6", KM_RECVMSG6, km_get6, km_set6, 1)
+KM_BACKWARD(km_getpeername4, "cgroup/getpeername4", KM_GETPEERNAME4, km_get4, km_set4, 0)
+KM_BACKWARD(km_getpeername6, "cgroup/getpeername6", KM_GETPEERNAME6, km_get6, km_set6, 0)
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";

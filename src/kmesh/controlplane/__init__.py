@@ -1,0 +1,1 @@
+"""Embedded control plane: a mesh file served as real delta xDS."""

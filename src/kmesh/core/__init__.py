@@ -1,0 +1,1 @@
+"""The pure core: no event loop, clock, randomness, files, logging or C."""

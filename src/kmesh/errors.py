@@ -1,0 +1,79 @@
+"""Every error a user can meet: a code, a sentence and the next step."""
+
+from __future__ import annotations
+
+
+class KmeshError(Exception):
+    """Base of all errors shown to users; ``str()`` is ``<code>: <sentence>. <next step>``."""
+
+    code = "KM1000"
+    next_step = "Run again with --log-level debug and read the lines above the error."
+
+    def __init__(self, sentence: str, next_step: str | None = None) -> None:
+        super().__init__(sentence)
+        self.sentence = sentence
+        if next_step is not None:
+            self.next_step = next_step
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.sentence}. {self.next_step}"
+
+
+class ConfigError(KmeshError):
+    """An option has a value that cannot be used."""
+
+    code = "KM1001"
+    next_step = "See kmesh --help for what is allowed."
+
+
+class MeshFileError(KmeshError):
+    """A mesh file cannot be used; the sentence names line and key."""
+
+    code = "KM1002"
+    next_step = "Correct the file; the last good state stays in force."
+
+
+class LabError(KmeshError):
+    """The lab could not be built or used."""
+
+    code = "KM1003"
+    next_step = "Run kmesh lab down, then kmesh lab up."
+
+
+class BpfError(KmeshError):
+    """A BPF system call failed."""
+
+    code = "KM1101"
+    next_step = "Check that the agent runs as root with CAP_BPF and CAP_NET_ADMIN."
+
+    def __init__(self, sentence: str, errno: int = 0, next_step: str | None = None) -> None:
+        super().__init__(sentence, next_step)
+        self.errno = errno
+
+
+class ProgramRefused(BpfError):
+    """The kernel's verifier refused a program; whatever was attached stays attached."""
+
+    code = "KM1102"
+    next_step = "Report the verifier lines above with `uname -r`; the old programs go on working."
+
+
+class MountError(BpfError):
+    """bpffs or cgroup2 is not where it should be."""
+
+    code = "KM1103"
+    next_step = "Mount it, or name the right place with the option."
+
+
+class AlreadyRunning(KmeshError):
+    """Another daemon holds the pins."""
+
+    code = "KM1104"
+    next_step = "Stop that process first, or give this one another --bpf-fs-path."
+
+
+class CapacityError(KmeshError):
+    """A table would grow beyond its limit; nothing was written."""
+
+    code = "KM1105"
+    next_step = "Raise the limit named above and restart the agent: pins and traffic stay."

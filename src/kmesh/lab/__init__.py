@@ -1,0 +1,1 @@
+"""Namespaced pods on this machine, for demos and tests."""

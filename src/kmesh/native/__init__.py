@@ -1,0 +1,1 @@
+"""The one C extension: scanning, batching, BPF system calls."""

@@ -1,0 +1,1 @@
+"""Typed queues between tasks; each tells its statistics."""

@@ -1,0 +1,1 @@
+"""Asynchronous edges: each has run() and statistics()."""

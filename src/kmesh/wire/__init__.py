@@ -1,0 +1,1 @@
+"""Bytes of the control plane turned into the model."""
