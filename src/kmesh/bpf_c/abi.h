@@ -11,6 +11,8 @@
 
 #include <linux/types.h>
 
+#include "reasons.h"
+
 #define KM_ABI_ASSERT(type, size) \
 	_Static_assert(sizeof(struct type) == (size), #type " changed size: bump the ABI")
 
@@ -41,15 +43,15 @@ enum km_action {
 /* What to do with a connection; replaced whole by one map update. */
 struct km_vip {
 	__u32 base; /* first slot of the segment */
-	__u32 count; /* slots in the segment */
+	__u32 slots; /* in the segment */
 	__u32 service;
 	__u16 gen; /* every slot of the segment carries it */
 	__u16 port; /* target port for all slots; 0: each slot has its own */
-	__u8 action;
-	__u8 reason;
+	enum km_action action : 8;
+	enum km_reason reason : 8; /* counted when the action is not BALANCE */
 	__u16 flags;
 	__u32 waypoint_base;
-	__u32 waypoint_count;
+	__u32 waypoint_slots;
 	__u32 check; /* over key and value: finds torn and foreign reads */
 };
 KM_ABI_ASSERT(km_vip, 32);

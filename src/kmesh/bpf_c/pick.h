@@ -167,7 +167,7 @@ static __noinline int km_decide(struct km_query *query, __u32 view, struct km_ch
 			return KM_INCONSISTENT;
 		if (vip.action != KM_ACTION_BALANCE)
 			return vip.reason;
-		index = vip.base + (__u32)(((__u64)query->roll * vip.count) >> 32);
+		index = vip.base + (__u32)(((__u64)query->roll * vip.slots) >> 32);
 		slot = bpf_map_lookup_elem(&km_slot, &index);
 		if (!slot)
 			continue;

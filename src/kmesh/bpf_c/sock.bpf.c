@@ -22,7 +22,7 @@
 /* Set by the loader from a probe; without it the application sees EPERM. */
 const volatile __u8 km_has_set_retval = 0;
 
-static __always_inline void km_count(__u32 hook, __u32 reason)
+static __noinline void km_count(enum km_hook hook, enum km_reason reason)
 {
 	__u32 index = hook * KM_REASONS + (reason & (KM_REASONS - 1));
 	__u64 *count = bpf_map_lookup_elem(&km_reason, &index);

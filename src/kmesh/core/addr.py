@@ -44,7 +44,7 @@ def network(addr: bytes, length: int) -> tuple[bytes, int]:
     Raises ValueError when the length is longer than the family's address.
     """
     plen = length + 96 if is_ipv4(addr) else length
-    if not 0 <= length or plen > 128:
+    if length < 0 or plen > 128:
         raise ValueError(f"{text(addr)}/{length}: prefix is longer than the address")
     mask = ((1 << plen) - 1) << (128 - plen)
     return (int.from_bytes(addr, "big") & mask).to_bytes(16, "big"), plen

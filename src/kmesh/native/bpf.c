@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Every function returns 0 or more, or a negative errno. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <linux/bpf.h>
+
+struct km_map_info {
+	uint32_t id, type, key_size, value_size, max_entries, flags;
+};
+
+#define KM_LOG_SIZE 65536
+
+static char log_text[KM_LOG_SIZE];
+static size_t log_used;
+
+static int keep_log(enum libbpf_print_level level, const char *format, va_list args)
+{
+	int written;
+
+	if (level == LIBBPF_DEBUG || log_used >= KM_LOG_SIZE - 1)
+		return 0;
+	written = vsnprintf(log_text + log_used, KM_LOG_SIZE - log_used, format, args);
+	if (written > 0)
+		log_used += written;
+	if (log_used > KM_LOG_SIZE - 1)
+		log_used = KM_LOG_SIZE - 1;
+	return written;
+}
+
+void km_log_reset(void)
+{
+	log_used = 0;
+	log_text[0] = 0;
+	libbpf_set_print(keep_log);
+}
+
+const char *km_log_text(void)
+{
+	return log_text;
+}
+
+int km_map_info(int fd, struct km_map_info *info)
+{
+	struct bpf_map_info kernel = {};
+	uint32_t size = sizeof(kernel);
+	int rc = bpf_obj_get_info_by_fd(fd, &kernel, &size);
+
+	if (rc)
+		return -errno;
+	info->id = kernel.id;
+	info->type = kernel.type;
+	info->key_size = kernel.key_size;
+	info->value_size = kernel.value_size;
+	info->max_entries = kernel.max_entries;
+	info->flags = kernel.map_flags;
+	return 0;
+}
+
+static int prog_info(int fd, struct bpf_prog_info *info)
+{
+	uint32_t size = sizeof(*info);
+
+	return bpf_obj_get_info_by_fd(fd, info, &size) ? -errno : 0;
+}
+
+int km_prog_id(int program, uint32_t *id)
+{
+	struct bpf_prog_info info = {};
+	int rc = prog_info(program, &info);
+
+	*id = info.id;
+	return rc;
+}
+
+int km_prog_run_time(int fd, uint64_t *ns, uint64_t *runs)
+{
+	struct bpf_prog_info info = {};
+	int rc = prog_info(fd, &info);
+
+	*ns = info.run_time_ns;
+	*runs = info.run_cnt;
+	return rc;
+}
+
+/* Returns how many maps the program uses; at most room ids are stored. */
+int km_prog_map_ids(int fd, uint32_t *ids, uint32_t room)
+{
+	struct bpf_prog_info info = {
+		.map_ids = (uint64_t)(uintptr_t)ids,
+		.nr_map_ids = room,
+	};
+	int rc = prog_info(fd, &info);
+
+	return rc ? rc : (int)info.nr_map_ids;
+}
+
+/* *count: elements given, then elements written, also on failure. */
+int km_update_batch(int fd, const void *keys, const void *values, uint32_t *count)
+{
+	return bpf_map_update_batch(fd, keys, values, count, NULL) ? -errno : 0;
+}
+
+/* -ENOENT with *count elements: this was the last batch. */
+int km_lookup_batch(int fd, const void *in, void *out, void *keys, void *values, uint32_t *count)
+{
+	return bpf_map_lookup_batch(fd, (void *)in, out, keys, values, count, NULL) ? -errno : 0;
+}
+
+int km_link_cgroup(int program, int cgroup, int attach_type)
+{
+	int fd = bpf_link_create(program, cgroup, attach_type, NULL);
+
+	return fd < 0 ? -errno : fd;
+}
+
+int km_link_replace(int link, int program)
+{
+	return bpf_link_update(link, program, NULL) ? -errno : 0;
+}
+
+int km_link_program(int link, uint32_t *id)
+{
+	struct bpf_link_info info = {};
+	uint32_t size = sizeof(info);
+
+	if (bpf_obj_get_info_by_fd(link, &info, &size))
+		return -errno;
+	*id = info.prog_id;
+	return 0;
+}
+
+/* 1: a cgroup/sock_addr program of this attach type may call the helper; 0: it may not. */
+int km_helper_allowed(int attach_type, int helper)
+{
+	struct bpf_insn program[] = {
+		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_1, .imm = -ECONNREFUSED },
+		{ .code = BPF_JMP | BPF_CALL, .imm = helper },
+		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_0, .imm = 1 },
+		{ .code = BPF_JMP | BPF_EXIT },
+	};
+	LIBBPF_OPTS(bpf_prog_load_opts, options, .expected_attach_type = attach_type);
+	int fd = bpf_prog_load(BPF_PROG_TYPE_CGROUP_SOCK_ADDR, "km_probe", "GPL", program,
+			       sizeof(program) / sizeof(*program), &options);
+
+	if (fd >= 0)
+		close(fd);
+	else if (errno != EINVAL && errno != EACCES)
+		return -errno;
+	return fd >= 0;
+}
+
+/* A socket tells the cookie of the namespace it was made in, so one is made inside. */
+int64_t km_netns_cookie(int netns)
+{
+	int own = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
+	uint64_t cookie = 0;
+	socklen_t size = sizeof(cookie);
+	int64_t rc = 0;
+	int fd = -1;
+
+	if (own < 0)
+		return -errno;
+	if (setns(netns, CLONE_NEWNET)) {
+		rc = -errno;
+		goto out;
+	}
+	fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (fd < 0 || getsockopt(fd, SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &size))
+		rc = -errno;
+	if (setns(own, CLONE_NEWNET))
+		rc = -errno;
+out:
+	if (fd >= 0)
+		close(fd);
+	close(own);
+	return rc ? rc : (int64_t)cookie;
+}

@@ -1,0 +1,113 @@
+"""Writes src/kmesh/abi/layout.py from the BTF of the compiled programs.
+
+Run after a change of bpf_c/abi.h or reasons.h: ``python tools/gen_layout.py``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from pathlib import Path
+
+from kmesh.abi import btf
+
+ROOT = Path(__file__).parent.parent
+OBJECT = ROOT / "src/kmesh/bpf_c/sock.bpf.o"
+TARGET = ROOT / "src/kmesh/abi/layout.py"
+STRUCTS = (
+    "vip_key", "vip", "slot", "cidr_key", "cidr", "enrol_key", "enrol", "pod", "origin",
+    "flow_key", "flow", "config", "meta",
+)  # fmt: skip
+ENUMS = {"km_action": "VipAction", "km_reason": "Reason", "km_hook": "Hook"}
+ENDS = {"KM_REASONS", "KM_HOOKS"}
+CODES = {1: "B", 2: "H", 4: "I", 8: "Q"}
+
+HEAD = '''"""What lies in the maps, as Python sees it. Written by tools/gen_layout.py: do not edit.
+
+Fields are in the order of the C structure; addresses are 16 bytes in network order.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from struct import Struct
+from typing import NamedTuple, Self
+
+'''
+
+
+def resolve(types: list[btf.Type], index: int) -> btf.Type:
+    """The type behind typedefs and qualifiers."""
+    while types[index].kind in (btf.TYPEDEF, btf.VOLATILE, btf.CONST):
+        index = types[index].size
+    return types[index]
+
+
+def code(types: list[btf.Type], index: int, bits: int = 0) -> tuple[str, int]:
+    """(struct format code, size in bytes) of a field; ``bits`` of a bit-field must fill bytes."""
+    if bits:
+        return CODES[bits // 8], bits // 8
+    kind = resolve(types, index)
+    if kind.kind == btf.INT:
+        return CODES[kind.size], kind.size
+    if kind.kind == btf.ARRAY:
+        _, element = code(types, kind.extra[0])
+        return f"{element * kind.extra[1]}s", element * kind.extra[1]
+    if kind.kind == btf.STRUCT:
+        return f"{kind.size}s", kind.size
+    raise SystemExit(f"no rule for BTF kind {kind.kind}")
+
+
+def structure(types: list[btf.Type], name: str) -> tuple[str, str]:
+    """(Python class, one line of the fingerprint) of ``struct km_<name>``."""
+    found = next(t for t in types if t.kind == btf.STRUCT and t.name == f"km_{name}")
+    format_, fields, at = "<", [], 0
+    for member in found.members:
+        letter, size = code(types, member.type, member.bits)
+        if member.offset != at:
+            raise SystemExit(f"km_{name}.{member.name}: hidden padding before it")
+        at, format_ = at + size, format_ + letter
+        fields.append(f"    {member.name}: {'bytes' if letter.endswith('s') else 'int'}")
+    if at != found.size:
+        raise SystemExit(f"km_{name}: hidden padding at its end")
+    title = "".join(part.title() for part in name.split("_"))
+    lines = [f"class {title}(NamedTuple):", f'    """struct km_{name}, {found.size} bytes."""', ""]
+    lines += [*fields, "", "    def pack(self) -> bytes:"]
+    lines += [f'        """The {found.size} bytes of the map."""']
+    lines += [f"        return _{name.upper()}.pack(*self)", "", "    @classmethod"]
+    lines += [
+        "    def unpack(cls, raw: bytes) -> Self:",
+        '        """From the bytes of the map."""',
+    ]
+    lines += [f"        return cls(*_{name.upper()}.unpack(raw))", "", ""]
+    definition = f'_{name.upper()} = Struct("{format_}")\n{name.upper()}_SIZE = {found.size}\n\n\n'
+    print_ = f"{name} {format_} " + " ".join(f"{m.name}@{m.offset}" for m in found.members)
+    return definition + "\n".join(lines), print_
+
+
+def enumeration(types: list[btf.Type], name: str, title: str) -> str:
+    """Python IntEnum of a C enum, without its end marker."""
+    found = next(t for t in types if t.kind == btf.ENUM and t.name == name)
+    rows = [(n, v) for n, v in found.values if n not in ENDS]
+    prefix = "KM_ACTION_" if name == "km_action" else "KM_"
+    body = "".join(f"    {n.removeprefix(prefix)} = {v}\n" for n, v in rows)
+    ends = "".join(f"{n.removeprefix('KM_')} = {v}\n" for n, v in found.values if n in ENDS)
+    return f'class {title}(IntEnum):\n    """enum {name}."""\n\n{body}\n\n{ends}\n'
+
+
+def generate() -> str:
+    """The whole module."""
+    types = btf.parse(btf.section(OBJECT.read_bytes(), ".BTF"))
+    parts = [enumeration(types, name, title) for name, title in ENUMS.items()]
+    prints = []
+    for name in STRUCTS:
+        text, line = structure(types, name)
+        parts.append(text)
+        prints.append(line)
+    digest = hashlib.sha256("\n".join(prints).encode()).hexdigest()
+    return HEAD + "\n".join(parts) + f'\nFINGERPRINT = bytes.fromhex("{digest}")\n'
+
+
+if __name__ == "__main__":
+    TARGET.write_text(generate())
+    sys.stderr.write(f"wrote {TARGET.relative_to(ROOT)}\n")
