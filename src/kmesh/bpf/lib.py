@@ -1,0 +1,252 @@
+"""The C extension's BPF half, typed: no cffi object leaves this module, errno becomes BpfError."""
+
+from __future__ import annotations
+
+import os
+from errno import EACCES, ENOENT, EPERM, errorcode
+from typing import TYPE_CHECKING, NamedTuple
+
+from kmesh._native import ffi, lib
+from kmesh.errors import BpfError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+BATCH = 4096
+SET_RETVAL = 187
+GET_NETNS_COOKIE = 122
+
+
+class MapInfo(NamedTuple):
+    """What the kernel says of a map."""
+
+    id: int
+    type: int
+    key_size: int
+    value_size: int
+    max_entries: int
+    flags: int
+
+
+def check(rc: int, what: str) -> int:
+    """``rc`` if it is not negative; else raises BpfError for the errno it carries."""
+    if rc >= 0:
+        return rc
+    code = -rc
+    step = None if code in (EPERM, EACCES) else "Nothing was changed by the failed call."
+    name = errorcode.get(code, str(code))
+    raise BpfError(f"{what}: {name} ({os.strerror(code)})", code, step)
+
+
+def _libc(rc: int) -> int:
+    """libbpf 1.x returns -errno itself; older calls leave it in errno."""
+    return rc if rc >= 0 or rc < -1 else -(ffi.errno or 1)
+
+
+def pin(fd: int, path: str) -> None:
+    """Pin a map, program or link."""
+    check(_libc(lib.bpf_obj_pin(fd, path.encode())), f"pin {path}")
+
+
+def pinned(path: str) -> int | None:
+    """A new fd of what is pinned there; None when nothing is."""
+    rc = _libc(lib.bpf_obj_get(path.encode()))
+    return None if rc == -ENOENT else check(rc, f"open {path}")
+
+
+def map_info(fd: int) -> MapInfo:
+    """Kernel's description of a map."""
+    info = ffi.new("struct km_map_info *")
+    check(lib.km_map_info(fd, info), "read map info")
+    return MapInfo(
+        info.id, info.type, info.key_size, info.value_size, info.max_entries, info.flags
+    )
+
+
+def update(fd: int, key: bytes, value: bytes) -> None:
+    """Put one row."""
+    check(_libc(lib.bpf_map_update_elem(fd, key, value, 0)), "update a map")
+
+
+def update_many(fd: int, rows: Sequence[tuple[bytes, bytes]]) -> tuple[int, BpfError | None]:
+    """Put rows in order with one system call: (rows written, why the next one was not)."""
+    count = ffi.new("uint32_t *", len(rows))
+    keys = b"".join([key for key, _ in rows])
+    values = b"".join([value for _, value in rows])
+    rc = lib.km_update_batch(fd, keys, values, count)
+    if rc >= 0:
+        return len(rows), None
+    name = errorcode.get(-rc, str(-rc))
+    return int(count[0]), BpfError(f"update a map: {name} ({os.strerror(-rc)})", -rc)
+
+
+def lookup(fd: int, key: bytes, value_size: int) -> bytes | None:
+    """One value; None when absent. ``value_size`` is in bytes (per-CPU maps: for all CPUs)."""
+    value = ffi.new("char[]", value_size)
+    rc = _libc(lib.bpf_map_lookup_elem(fd, key, value))
+    if rc == -ENOENT:
+        return None
+    check(rc, "look up a map")
+    return bytes(ffi.buffer(value))
+
+
+def delete(fd: int, key: bytes) -> None:
+    """Remove a row; absent is fine."""
+    rc = _libc(lib.bpf_map_delete_elem(fd, key))
+    if rc != -ENOENT:
+        check(rc, "delete from a map")
+
+
+def rows(fd: int) -> Iterator[tuple[bytes, bytes]]:
+    """All rows of a hash map, in batches."""
+    info = map_info(fd)
+    room = BATCH
+    token, following = ffi.NULL, ffi.new("char[]", 8)
+    while True:
+        keys = ffi.new("char[]", info.key_size * room)
+        values = ffi.new("char[]", info.value_size * room)
+        count = ffi.new("uint32_t *", room)
+        rc = lib.km_lookup_batch(fd, token, following, keys, values, count)
+        if rc == -28 and room < 1 << 24:  # one bucket holds more than the batch
+            room *= 2
+            continue
+        if rc != -ENOENT:
+            check(rc, "read a map")
+        raw_keys, raw_values = bytes(ffi.buffer(keys)), bytes(ffi.buffer(values))
+        for i in range(count[0]):
+            yield (
+                raw_keys[i * info.key_size : (i + 1) * info.key_size],
+                raw_values[i * info.value_size : (i + 1) * info.value_size],
+            )
+        if rc == -ENOENT:
+            return
+        token, following = following, ffi.new("char[]", 8)
+
+
+def walk(fd: int) -> Iterator[tuple[bytes, bytes]]:
+    """All rows of any map, one at a time (LPM tries have no batches everywhere)."""
+    info = map_info(fd)
+    key, following = ffi.NULL, ffi.new("char[]", info.key_size)
+    while _libc(lib.bpf_map_get_next_key(fd, key, following)) == 0:
+        raw = bytes(ffi.buffer(following))
+        value = lookup(fd, raw, info.value_size)
+        if value is not None:
+            yield raw, value
+        key, following = following, ffi.new("char[]", info.key_size)
+
+
+def helper_allowed(attach_type: int, helper: int) -> bool:
+    """Whether sock_addr programs of this attach type may call the helper on this kernel."""
+    return bool(check(lib.km_helper_allowed(attach_type, helper), "probe a helper"))
+
+
+def attach_cgroup(program: int, cgroup: int, attach_type: int) -> int:
+    """A new link's fd."""
+    return check(lib.km_link_cgroup(program, cgroup, attach_type), "attach to the cgroup")
+
+
+def replace_program(link: int, program: int) -> None:
+    """Swap the program behind a link, atomically for every caller."""
+    check(lib.km_link_replace(link, program), "replace the program of a link")
+
+
+def link_program(link: int) -> int:
+    """Id of the program behind a link."""
+    found = ffi.new("uint32_t *")
+    check(lib.km_link_program(link, found), "read a link")
+    return int(found[0])
+
+
+def program_id(program: int) -> int:
+    """Id of a program."""
+    found = ffi.new("uint32_t *")
+    check(lib.km_prog_id(program, found), "read a program")
+    return int(found[0])
+
+
+def run_time(program: int) -> tuple[int, int]:
+    """(nanoseconds, runs) since load; counted while kernel.bpf_stats_enabled is 1."""
+    ns, runs = ffi.new("uint64_t *"), ffi.new("uint64_t *")
+    check(lib.km_prog_run_time(program, ns, runs), "read a program")
+    return int(ns[0]), int(runs[0])
+
+
+def possible_cpus() -> int:
+    """How many values a per-CPU element has."""
+    return check(lib.libbpf_num_possible_cpus(), "count CPUs")
+
+
+def netns_cookie(fd: int) -> int:
+    """Cookie of an open network namespace. Enters it for a moment: run in a thread of its own."""
+    return check(lib.km_netns_cookie(fd), "read a namespace's cookie")
+
+
+class Object:
+    """One object file on its way into the kernel; ``close`` frees what was not handed out."""
+
+    LOG_SIZE = 1 << 20
+
+    def __init__(self, path: str) -> None:
+        lib.km_log_reset()
+        self._object = lib.bpf_object__open(path.encode())
+        if self._object == ffi.NULL:
+            raise BpfError(f"cannot open {path}: {self.log()}", ffi.errno)
+        self._logs: dict[str, object] = {}
+
+    def resize(self, name: str, entries: int) -> None:
+        """Set a map's size before load."""
+        check(lib.bpf_map__set_max_entries(self._map(name), entries), f"size map {name}")
+
+    def reuse(self, name: str, fd: int) -> None:
+        """Use an existing map instead of making one."""
+        check(lib.bpf_map__reuse_fd(self._map(name), fd), f"use the pinned map {name}")
+
+    def set_read_only(self, value: bytes) -> None:
+        """Set the start of the read-only data."""
+        size = ffi.new("size_t *")
+        data = lib.bpf_map__initial_value(self._map(".rodata"), size)
+        if data == ffi.NULL or size[0] < len(value):
+            raise BpfError("the object has no such read-only data")
+        ffi.memmove(data, value, len(value))
+
+    def load(self, programs: Sequence[str]) -> tuple[int, str]:
+        """(0, "") or (errno, the verifier's text) for the first program that was refused."""
+        for name in programs:
+            log = ffi.new("char[]", self.LOG_SIZE)
+            self._logs[name] = log
+            lib.bpf_program__set_log_buf(self._program(name), log, self.LOG_SIZE)
+        rc = lib.bpf_object__load(self._object)
+        if rc >= 0:
+            return 0, ""
+        texts = (ffi.string(log).decode(errors="replace") for log in self._logs.values())
+        return -rc, "\n".join([*filter(None, texts), self.log()])
+
+    def map_fd(self, name: str) -> int:
+        """A map's fd of its own: it stays open after close()."""
+        return os.dup(check(lib.bpf_map__fd(self._map(name)), f"map {name}"))
+
+    def program_fd(self, name: str) -> int:
+        """A program's fd of its own."""
+        return os.dup(check(lib.bpf_program__fd(self._program(name)), f"program {name}"))
+
+    def close(self) -> None:
+        """Free the object."""
+        lib.bpf_object__close(self._object)
+
+    @staticmethod
+    def log() -> str:
+        """What libbpf had to say since the last open."""
+        text: str = ffi.string(lib.km_log_text()).decode(errors="replace")
+        return text.strip()
+
+    def _map(self, name: str):  # type: ignore[no-untyped-def] # noqa: ANN202
+        found = lib.bpf_object__find_map_by_name(self._object, name.encode())
+        if found == ffi.NULL:
+            raise BpfError(f"the object has no map {name}")
+        return found
+
+    def _program(self, name: str):  # type: ignore[no-untyped-def] # noqa: ANN202
+        found = lib.bpf_object__find_program_by_name(self._object, name.encode())
+        if found == ffi.NULL:
+            raise BpfError(f"the object has no program {name}")
+        return found

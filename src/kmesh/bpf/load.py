@@ -1,0 +1,235 @@
+"""Load, pin, attach, replace, grow and remove the programs.
+
+Pins lie in ``<bpffs>/kmesh/``: maps under ``maps/``, links under ``links/``. Everything is loaded
+before anything is attached, so a kernel that refuses a program changes nothing.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from kmesh.abi.layout import FINGERPRINT, META_SIZE, Meta
+from kmesh.bpf import lib, mounts
+from kmesh.errors import BpfError, CapacityError, ProgramRefused
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+OBJECT = str(Path(__file__).parent.parent / "bpf_c" / "sock.bpf.o")
+ATTACH_TYPES = {
+    "connect4": 10,
+    "connect6": 11,
+    "sendmsg4": 14,
+    "sendmsg6": 15,
+    "recvmsg4": 19,
+    "recvmsg6": 20,
+    "getpeername4": 29,
+    "getpeername6": 30,
+}
+PROGRAMS = tuple(f"km_{hook}" for hook in ATTACH_TYPES)
+MAPS = (
+    "km_vip", "km_slot", "km_cidr", "km_enrol", "km_pod", "km_flow", "km_origin", "km_reason",
+    "km_config", "km_meta",
+)  # fmt: skip
+GROWING = ("km_vip", "km_slot")
+NEXT = "_next"  # bpffs refuses names with a dot
+
+
+class Sizes(NamedTuple):
+    """Rows of each table: where it starts and the most it may become."""
+
+    vips: int = 1 << 14
+    slots: int = 1 << 16
+    cidrs: int = 1 << 16
+    pods: int = 4096
+    flows: int = 1 << 14
+    max_vips: int = 1_000_000
+    max_slots: int = 4_000_000
+
+    def of(self, name: str) -> int | None:
+        """Entries of a map at first load; None when the object says it."""
+        rows = {
+            "km_vip": self.vips, "km_slot": self.slots, "km_cidr": self.cidrs,
+            "km_enrol": self.pods, "km_pod": self.pods, "km_flow": self.flows,
+        }  # fmt: skip
+        return rows.get(name)
+
+
+class DataPlane:
+    """The loaded programs, their maps by name, and the pinned links."""
+
+    def __init__(self, bpffs: str, cgroup2: str, sizes: Sizes, lock: int) -> None:
+        self.root = f"{bpffs}/kmesh"
+        self.maps: dict[str, int] = {}
+        self.programs: dict[str, int] = {}
+        self._cgroup2 = cgroup2
+        self._sizes = sizes
+        self._lock = lock
+
+    def grow(self, vips: int, slots: int) -> None:
+        """Load the programs once more over bigger tables with equal contents, swap, drop the old.
+
+        Raises CapacityError when a limit forbids it, BpfError when the kernel does; then nothing
+        was changed.
+        """
+        have = {name: lib.map_info(self.maps[name]).max_entries for name in GROWING}
+        want = {"km_vip": max(vips, have["km_vip"]), "km_slot": max(slots, have["km_slot"])}
+        for name, limit in (("km_vip", self._sizes.max_vips), ("km_slot", self._sizes.max_slots)):
+            if want[name] > max(limit, have[name]):
+                option = f"--max-{name.removeprefix('km_')}s"
+                raise CapacityError(f"{name} would need {want[name]} rows, {option} is {limit}")
+        grown = {name for name in GROWING if want[name] > have[name]}
+        kept = {name: fd for name, fd in self.maps.items() if name not in grown}
+        maps, programs = load(kept, {name: want[name] for name in grown})
+        for name in grown:
+            copy(name, self.maps[name], maps[name])
+        for name in grown:
+            remove(f"{self.root}/maps/{name}{NEXT}")
+            lib.pin(maps[name], f"{self.root}/maps/{name}{NEXT}")
+        self.attach(programs)
+        for name in grown:
+            os.rename(f"{self.root}/maps/{name}{NEXT}", f"{self.root}/maps/{name}")
+        close(self.programs.values())
+        close(self.maps[name] for name in grown)
+        close(maps[name] for name in kept)
+        self.programs = programs
+        self.maps |= {name: maps[name] for name in grown}
+
+    def close(self) -> None:
+        """Let go of everything; pins, and with them programs and maps, stay."""
+        close(self.maps.values())
+        close(self.programs.values())
+        os.close(self._lock)
+        self.maps, self.programs = {}, {}
+
+    def attach(self, programs: dict[str, int]) -> None:
+        """Put the programs behind the pinned links, making the links that are missing."""
+        for hook, kind in ATTACH_TYPES.items():
+            path = f"{self.root}/links/{hook}"
+            program = programs[f"km_{hook}"]
+            link = lib.pinned(path)
+            if link is not None:
+                lib.replace_program(link, program)
+            else:
+                cgroup = os.open(self._cgroup2, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                try:
+                    link = lib.attach_cgroup(program, cgroup, kind)
+                finally:
+                    os.close(cgroup)
+                lib.pin(link, path)
+            os.close(link)
+
+
+def start(bpffs: str, cgroup2: str, sizes: Sizes) -> DataPlane:
+    """Adopt what is pinned, or begin: lock, load, pin, attach, in this order.
+
+    Raises MountError, AlreadyRunning, ProgramRefused or BpfError; what was attached stays so.
+    """
+    bpffs = mounts.require(mounts.BPFFS, bpffs, "--bpf-fs-path")
+    cgroup2 = mounts.require(mounts.CGROUP2, cgroup2 or mounts.find_cgroup2(), "--cgroup2-path")
+    for part in ("", "/maps", "/links"):
+        os.makedirs(f"{bpffs}/kmesh{part}", mode=0o700, exist_ok=True)
+    lock = mounts.lock(f"{bpffs}/kmesh")
+    try:
+        return _start(DataPlane(bpffs, cgroup2, sizes, lock), sizes)
+    except BaseException:
+        os.close(lock)
+        raise
+
+
+def _start(plane: DataPlane, sizes: Sizes) -> DataPlane:
+    for name in GROWING:
+        remove(f"{plane.root}/maps/{name}{NEXT}")
+    old = {name: fd for name in MAPS if (fd := lib.pinned(f"{plane.root}/maps/{name}")) is not None}
+    verify_meta(old.get("km_meta"))
+    fresh = {name: size for name in MAPS if name not in old and (size := sizes.of(name))}
+    plane.maps, plane.programs = load(old, fresh)
+    close(old.values())
+    lib.update(plane.maps["km_meta"], bytes(4), Meta(FINGERPRINT, 0).pack())
+    for name in MAPS:
+        if name not in old:
+            lib.pin(plane.maps[name], f"{plane.root}/maps/{name}")
+    plane.attach(plane.programs)
+    return plane
+
+
+def load(existing: dict[str, int], entries: dict[str, int]) -> tuple[dict[str, int], dict[str, int]]:
+    """(maps, programs) as new fds, using existing maps and sizing the others; nothing is attached.
+
+    Raises ProgramRefused with the verifier's last lines.
+    """
+    object_ = lib.Object(OBJECT)
+    try:
+        for name, fd in existing.items():
+            object_.reuse(name, fd)
+        for name, size in entries.items():
+            object_.resize(name, size)
+        precise = lib.helper_allowed(ATTACH_TYPES["connect4"], lib.SET_RETVAL)
+        object_.set_read_only(bytes([precise]))
+        errno, text = object_.load(PROGRAMS)
+        if errno:
+            tail = "\n".join(text.splitlines()[-20:])
+            raise ProgramRefused(f"the kernel refused the programs\n{tail}\n", errno)
+        maps = {name: object_.map_fd(name) for name in MAPS}
+        return maps, {name: object_.program_fd(name) for name in PROGRAMS}
+    finally:
+        object_.close()
+
+
+def verify_meta(fd: int | None) -> None:
+    """Refuse maps of another layout."""
+    if fd is None:
+        return
+    raw = lib.lookup(fd, bytes(4), META_SIZE)
+    if raw is not None and Meta.unpack(raw).fingerprint not in (FINGERPRINT, bytes(32)):
+        raise BpfError(
+            "the pinned maps were made by a version with another layout",
+            next_step="Run `kmesh uninstall` with that version, then start this one.",
+        )
+
+
+def copy(name: str, old: int, new: int) -> None:
+    """All rows of a growing map into its bigger successor."""
+    if name == "km_vip":
+        found = list(lib.rows(old))
+        for start_ in range(0, len(found), lib.BATCH):
+            _, error = lib.update_many(new, found[start_ : start_ + lib.BATCH])
+            if error is not None:
+                raise error
+        return
+    info = lib.map_info(old)
+    size = info.max_entries * info.value_size
+    pages = -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
+    with mmap.mmap(old, pages) as source, mmap.mmap(new, pages) as target:
+        target[:size] = source[:size]
+
+
+def uninstall(bpffs: str) -> list[str]:
+    """Remove every pin, links first; the paths removed. Raises AlreadyRunning."""
+    root = f"{bpffs}/kmesh"
+    if not os.path.isdir(root):
+        return []
+    os.close(mounts.lock(root))
+    removed = []
+    for part in ("links", "maps"):
+        for path in sorted(Path(f"{root}/{part}").glob("*")):
+            path.unlink()
+            removed.append(str(path))
+        if os.path.isdir(f"{root}/{part}"):
+            os.rmdir(f"{root}/{part}")
+    os.rmdir(root)
+    return removed
+
+
+def remove(path: str) -> None:
+    """Unlink; absent is fine."""
+    Path(path).unlink(missing_ok=True)
+
+
+def close(fds: Iterable[int]) -> None:
+    """Close file descriptors."""
+    for fd in fds:
+        os.close(fd)

@@ -1,0 +1,67 @@
+"""Operations on the kernel's tables, in the order in which they may be applied.
+
+``PHASES`` is the planner's law in one line: leaves, branches, roots, then the same backwards.
+Every operation may be repeated; dropping what is absent is success.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import NamedTuple
+
+
+class Phase(IntEnum):
+    """When an operation is applied; lower first."""
+
+    SLOTS = 0
+    PUT_OWN_PORT = 1  # records of single views: not reachable before the default says so
+    PUT_PORT = 2
+    PUT_OWN_ANY_PORT = 3
+    PUT_ANY_PORT = 4
+    CIDRS_ON = 5
+    PUT_CIDR = 6
+    POD = 7
+    ENROL = 8
+    WITHDRAW = 9
+    FORGET_POD = 10
+    DROP_CIDR = 11
+    CIDRS_OFF = 12
+    DROP_ANY_PORT = 13
+    DROP_PORT = 14
+    DROP_OWN = 15
+
+
+class WriteSlots(NamedTuple):
+    """Fill a segment that no record refers to: ``slots`` are 24 bytes each with their gen."""
+
+    base: int
+    slots: bytes
+
+
+class Put(NamedTuple):
+    """Add or replace one row of a hash table."""
+
+    table: str
+    key: bytes
+    value: bytes
+
+
+class Drop(NamedTuple):
+    """Remove one row of a hash table."""
+
+    table: str
+    key: bytes
+
+
+Command = WriteSlots | Put | Drop
+
+
+class Op(NamedTuple):
+    """A command, when, and for which frontend (or pod cookie) it is done."""
+
+    phase: Phase
+    command: Command
+    owner: object
+
+
+VIP, CIDR, ENROL, POD, CONFIG = "km_vip", "km_cidr", "km_enrol", "km_pod", "km_config"

@@ -1,0 +1,239 @@
+"""Orders the map writes that lead from what the kernel holds to what is wanted.
+
+This is the only place that knows the order (commands.Phase), and it does not know how a map is
+written. The law it obeys is in the architecture document: after any prefix of the operations each
+look-up gives the old answer or the new one.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from kmesh.abi.check import seal
+from kmesh.abi.layout import SLOT_SIZE, Cidr, CidrKey, Config, VipAction
+from kmesh.abi.layout import Vip as Record
+from kmesh.core.commands import CIDR, CONFIG, VIP, Drop, Op, Phase, Put, WriteSlots
+from kmesh.core.segments import Full, Segments
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from kmesh.core.render import Rows, Target
+    from kmesh.core.store import Frontend
+
+CONFIG_KEY = bytes(4)
+
+
+class Segment(NamedTuple):
+    """Slots of one service in the array; shared by its records that have equal endpoints."""
+
+    base: int
+    gen: int
+    service: int
+    slots: bytes
+
+
+class Realised(NamedTuple):
+    """A record as the kernel holds it, and the segment it points to."""
+
+    target: Target
+    segment: Segment | None
+
+
+class Planner:
+    """The mirror of the kernel's tables, and the plans to change them.
+
+    ``plan`` reserves what it needs; ``done`` tells that an operation is in the kernel, ``abandon``
+    that operations will not be applied.
+    """
+
+    def __init__(self, segments: Segments, vip_capacity: int, open_reasons: int = 0) -> None:
+        self.segments = segments
+        self.vip_capacity = vip_capacity
+        self.open_reasons = open_reasons
+        self.records: dict[bytes, Realised] = {}
+        self.frontends: dict[Frontend, set[bytes]] = {}
+        self.cidrs: set[Frontend] = set()
+        self.cidrs_on = False
+        self._by_content: dict[tuple[int, bytes], Segment] = {}
+        self._users: dict[Segment, int] = {}
+        self._pending: dict[bytes, Realised] = {}
+        self._promised = 0
+        self._gen = 0
+
+    def adopt(self, key: bytes, target: Target, segment: Segment | None) -> None:
+        """Take over a record found in the kernel. One whose segment cannot be believed (None
+        although it balances, or overlapping another) equals no target, so it will be replaced."""
+        if segment is not None and segment not in self._users:
+            if not self.segments.reserve(segment.base, len(segment.slots) // SLOT_SIZE):
+                segment, target = None, target._replace(slots=b"")
+            else:
+                self._by_content.setdefault((segment.service, segment.slots), segment)
+                self._gen = max(self._gen, segment.gen)
+        if segment is not None:
+            self._users[segment] = self._users.get(segment, 0) + 1
+        self._keep(key, Realised(target, segment))
+
+    def plan(self, frontend: Frontend, wanted: Rows) -> list[Op]:
+        """Operations for one frontend; raises Full (and reserves nothing) when it does not fit."""
+        records = self.records
+        puts = [
+            (key, target)
+            for key, target in wanted.items()
+            if key not in records or records[key].target != target
+        ]
+        fresh = sum(key not in records for key, _ in puts)
+        if len(records) + self._promised + fresh > self.vip_capacity:
+            raise Full(VIP, len(records) + self._promised + fresh)
+        ops: list[Op] = []
+        try:
+            for key, target in puts:
+                ops += self._put(frontend, key, target)
+        except Full:
+            self.abandon(ops)
+            raise
+        for key in self.frontends.get(frontend, ()):
+            if key not in wanted:
+                ops.append(Op(_drop_phase(key), Drop(VIP, key), frontend))
+        return ops + self._cidr(frontend, bool(wanted))
+
+    def tidy(self) -> list[Op]:
+        """Operations for when nothing is pending: without CIDR VIPs the trie need not be asked."""
+        if self.cidrs or not self.cidrs_on:
+            return []
+        return [Op(Phase.CIDRS_OFF, self.config(cidrs=False), None)]
+
+    def done(self, op: Op, now: float) -> None:
+        """An operation of a plan is in the kernel; ``now`` is seconds of a monotonic clock."""
+        command = op.command
+        if isinstance(command, WriteSlots):
+            return
+        if command.table == VIP and isinstance(command, Put):
+            self._promised -= command.key not in self.records
+            old = self.records.get(command.key)
+            self._keep(command.key, self._pending.pop(command.key))
+            self._unlink(old, now)
+        elif command.table == VIP:
+            self._unlink(self.records.pop(command.key, None), now)
+            self._forget(command.key)
+        elif command.table == CIDR:
+            key = CidrKey.unpack(command.key)
+            change = self.cidrs.add if isinstance(command, Put) else self.cidrs.discard
+            change((key.addr, key.plen))
+        elif command.table == CONFIG:
+            self.cidrs_on = op.phase is Phase.CIDRS_ON
+
+    def abandon(self, ops: Iterable[Op], now: float = 0.0) -> None:
+        """These operations of a plan will not be applied: give back what they reserved."""
+        for op in ops:
+            command = op.command
+            if isinstance(command, Put) and command.table == VIP:
+                self._promised -= command.key not in self.records
+                self._unlink(self._pending.pop(command.key), now)
+
+    def config(self, cidrs: bool) -> Put:
+        """The row of km_config."""
+        return Put(CONFIG, CONFIG_KEY, Config(self.open_reasons, int(cidrs), 0).pack())
+
+    def _put(self, frontend: Frontend, key: bytes, target: Target) -> list[Op]:
+        ops, segment = [], None
+        if target.action == VipAction.BALANCE:
+            segment = self._by_content.get((target.service, target.slots))
+            if segment is None:
+                segment = self._new_segment(target)
+                ops.append(Op(Phase.SLOTS, WriteSlots(segment.base, stamp(segment)), frontend))
+            self._users[segment] = self._users.get(segment, 0) + 1
+        self._pending[key] = Realised(target, segment)
+        self._promised += key not in self.records
+        put = Put(VIP, key, seal(key, record(target, segment).pack()))
+        ops.append(Op(_put_phase(key), put, frontend))
+        return ops
+
+    def _new_segment(self, target: Target) -> Segment:
+        base = self.segments.take(len(target.slots) // SLOT_SIZE)
+        self._gen = self._gen % 0xFFFF + 1
+        segment = Segment(base, self._gen, target.service, target.slots)
+        self._by_content[target.service, target.slots] = segment
+        return segment
+
+    def _keep(self, key: bytes, new: Realised) -> None:
+        self.records[key] = new
+        self.frontends.setdefault(frontend_of(key), set()).add(key)
+
+    def _forget(self, key: bytes) -> None:
+        keys = self.frontends.get(frontend_of(key), set())
+        keys.discard(key)
+        if not keys:
+            self.frontends.pop(frontend_of(key), None)
+
+    def _unlink(self, old: Realised | None, now: float) -> None:
+        segment = old.segment if old is not None else None
+        if segment is None:
+            return
+        self._users[segment] -= 1
+        if not self._users[segment]:
+            del self._users[segment]
+            if self._by_content.get((segment.service, segment.slots)) is segment:
+                del self._by_content[segment.service, segment.slots]
+            self.segments.release(segment.base, len(segment.slots) // SLOT_SIZE, now)
+
+    def _cidr(self, frontend: Frontend, wanted: bool) -> list[Op]:
+        addr, plen = frontend
+        if plen == 128 or wanted == (frontend in self.cidrs):
+            return []
+        key = CidrKey(plen, addr).pack()
+        if not wanted:
+            return [Op(Phase.DROP_CIDR, Drop(CIDR, key), frontend)]
+        put = Op(Phase.PUT_CIDR, Put(CIDR, key, Cidr(addr, plen).pack()), frontend)
+        if self.cidrs_on:
+            return [put]
+        return [Op(Phase.CIDRS_ON, self.config(cidrs=True), frontend), put]
+
+
+def order(ops: Iterable[Op]) -> list[Op]:
+    """The operations of any number of frontends in an order that obeys the law."""
+    return sorted(ops, key=lambda op: op.phase)
+
+
+def record(target: Target, segment: Segment | None) -> Record:
+    """The km_vip value of a target, its check word still 0."""
+    base, gen = (segment.base, segment.gen) if segment else (0, 0)
+    slots = len(target.slots) // SLOT_SIZE
+    return Record(
+        base, slots, target.service, gen, target.port, target.action, target.reason,
+        target.flags, 0, 0, 0,
+    )  # fmt: skip
+
+
+def stamp(segment: Segment) -> bytes:
+    """The segment's slots with its gen in each."""
+    slots = bytearray(segment.slots)
+    count = len(slots) // SLOT_SIZE
+    slots[SLOT_SIZE - 2 :: SLOT_SIZE] = bytes([segment.gen & 0xFF]) * count
+    slots[SLOT_SIZE - 1 :: SLOT_SIZE] = bytes([segment.gen >> 8]) * count
+    return bytes(slots)
+
+
+def frontend_of(key: bytes) -> Frontend:
+    """The frontend of a packed km_vip_key."""
+    return key[:16], key[22]
+
+
+def _own(key: bytes) -> bool:
+    return key[16:20] != bytes(4)
+
+
+def _any_port(key: bytes) -> bool:
+    return key[20:22] == bytes(2)
+
+
+def _put_phase(key: bytes) -> Phase:
+    if _own(key):
+        return Phase.PUT_OWN_ANY_PORT if _any_port(key) else Phase.PUT_OWN_PORT
+    return Phase.PUT_ANY_PORT if _any_port(key) else Phase.PUT_PORT
+
+
+def _drop_phase(key: bytes) -> Phase:
+    if _own(key):
+        return Phase.DROP_OWN
+    return Phase.DROP_ANY_PORT if _any_port(key) else Phase.DROP_PORT

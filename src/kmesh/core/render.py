@@ -1,0 +1,128 @@
+"""What the kernel should answer at one service address, for every kind of client."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from kmesh.abi.layout import Reason, VipAction, VipKey
+from kmesh.core.addr import is_ipv4
+from kmesh.core.endpoints import Selection, select
+from kmesh.core.model import Mode, Profile, Visibility
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from kmesh.core.model import Service
+    from kmesh.core.store import Frontend, Store
+
+VIEWS = 1
+"""Flag of a record: some clients have a record of their own (KM_VIP_VIEWS)."""
+
+
+class View(NamedTuple):
+    """Clients that must get equal answers: those of one namespace at one place."""
+
+    namespace: str
+    profile: Profile
+
+
+class Target(NamedTuple):
+    """What a record should say; ``slots`` are 24 bytes each with gen 0."""
+
+    action: VipAction
+    reason: Reason
+    service: int
+    port: int = 0
+    slots: bytes = b""
+    flags: int = 0
+
+
+Rows = dict[bytes, Target]
+"""Packed km_vip_key to target."""
+
+ABSENT = Target(VipAction.PASS, Reason.INVISIBLE, 0)
+
+
+class Render:
+    """Turns a frontend into rows. ``service_id`` and ``workload_id`` give the ids of names."""
+
+    def __init__(
+        self,
+        store: Store,
+        service_id: Callable[[str], int],
+        workload_id: Callable[[str], int],
+        bypass_waypoints: bool = False,
+    ) -> None:
+        self._store = store
+        self._service_id = service_id
+        self._workload_id = workload_id
+        self._bypass_waypoints = bypass_waypoints
+
+    def rows(self, frontend: Frontend, views: Mapping[int, View]) -> Rows:
+        """Rows of one frontend; empty when no service has it. ``views`` has ids from 1."""
+        keys = self._store.claimants.get(frontend, ())
+        if not keys:
+            return {}
+        services = [self._store.services[key] for key in keys]
+        default = self._ports(frontend, View("", self._store.home), services)
+        own = {
+            id_: self._ports(frontend, view, services)
+            for id_, view in views.items()
+            if self._store.sensitive(frontend, view.profile)
+        }
+        every = {port for ports in (default, *own.values()) for port in ports}
+        rows: Rows = {}
+        for port in every:
+            base = answer(default, port)
+            differing = {id_: answer(ports, port) for id_, ports in own.items()}
+            differing = {id_: target for id_, target in differing.items() if target != base}
+            for id_, target in differing.items():
+                rows[_key(frontend, port, id_)] = target
+            rows[_key(frontend, port, 0)] = base._replace(flags=VIEWS) if differing else base
+        return rows
+
+    def _ports(self, frontend: Frontend, view: View, services: list[Service]) -> dict[int, Target]:
+        service = choose(services, view.namespace)
+        if service is None:
+            return {0: ABSENT}
+        id_ = self._service_id(service.key)
+        if service.waypoint is not None and not self._bypass_waypoints:
+            return {0: Target(VipAction.REFUSE, Reason.WAYPOINT, id_)}
+        if service.mode is Mode.PASSTHROUGH:
+            return {0: Target(VipAction.PASS, Reason.PASSTHROUGH, id_)}
+        ports = {0: Target(VipAction.REFUSE, Reason.UNKNOWN_PORT, id_)}
+        ipv4 = is_ipv4(frontend[0])
+        for port in service.ports:
+            found = select(self._store, service, port, ipv4, view.profile, self._workload_id)
+            ports[port.service] = _target(found, id_)
+        return ports
+
+
+def _target(found: Selection, service: int) -> Target:
+    if found.slots:
+        return Target(VipAction.BALANCE, Reason.BALANCED, service, found.port, found.slots)
+    return Target(VipAction.REFUSE, found.reason, service)
+
+
+def answer(ports: Mapping[int, Target], port: int) -> Target:
+    """The record that a look-up of ``port`` meets: its own, else the one of any other port."""
+    return ports.get(port, ports[0])
+
+
+def choose(services: list[Service], namespace: str) -> Service | None:
+    """Of the services at one address, the one a client of ``namespace`` means.
+
+    Visible ones only; then the client's own namespace, then canonical, then the smallest key.
+    """
+    visible = [
+        service
+        for service in services
+        if service.visibility is Visibility.PUBLIC or service.namespace == namespace
+    ]
+    if not visible:
+        return None
+    return min(visible, key=lambda s: (s.namespace != namespace, not s.canonical, s.key))
+
+
+def _key(frontend: Frontend, port: int, view: int) -> bytes:
+    return VipKey(frontend[0], view, port, frontend[1], 0).pack()
