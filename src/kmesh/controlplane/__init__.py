@@ -1,1 +1,1 @@
-"""Embedded control plane: a mesh file served as real delta xDS."""
+"""Embedded control plane: a mesh file, or a program, served as delta xDS over gRPC."""
