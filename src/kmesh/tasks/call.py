@@ -1,0 +1,146 @@
+"""One bidirectional gRPC stream, read in pieces: no message is ever whole in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from typing import TYPE_CHECKING
+
+from grpclib.const import Status
+from grpclib.metadata import USER_AGENT, decode_grpc_message
+from grpclib.protocol import Buffer
+from h2.errors import ErrorCodes
+from h2.exceptions import ProtocolError
+
+from kmesh.tasks.ending import Ended
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from grpclib.protocol import Stream
+
+    from kmesh.core.options import Target
+    from kmesh.tasks.channel import Http2
+
+PIECE = 128 << 10
+# Larger writes would parse into frames for longer than the loop may be held.
+_SLICE = 64 << 10
+_PREFIX = struct.Struct(">BI")
+
+
+class Call:
+    """Owns its connection: closing one closes the other."""
+
+    def __init__(self, http2: Http2) -> None:
+        self.http2 = http2
+        self._fate = http2.fate
+        self._stream: Stream = http2.processor.connection.create_stream(wrapper=self._fate)
+        self._release: Callable[[], None] | None = None
+        self._accepted = False
+
+    async def start(self, target: Target, path: str, metadata: Iterable[tuple[str, str]]) -> None:
+        """Send the request headers. Raises Ended."""
+        headers = [
+            (":method", "POST"),
+            (":scheme", "https" if target.tls else "http"),
+            (":path", path),
+            (":authority", target.authority),
+            ("te", "trailers"),
+            ("content-type", "application/grpc"),
+            ("user-agent", USER_AGENT),
+            *metadata,
+        ]
+        processor = self.http2.processor
+        try:
+            self._release = await self._stream.send_request(headers, _processor=processor)
+        except ProtocolError as error:
+            raise self._cause("protocol", str(error)) from error
+        # grpclib acknowledges even when the transport is gone.
+        self._stream.buffer = Buffer(self._acknowledge)
+        self._fate.stream = self._stream
+        if self._fate.ended is not None:
+            raise self._fate.ended
+
+    def _acknowledge(self, size: int) -> None:
+        connection = self.http2.connection
+        if self._stream.id is not None and not connection.is_closing():
+            connection.ack(self._stream.id, size)
+
+    async def send(self, pieces: list[bytes]) -> int:
+        """Send one message given in pieces; returns its length. Raises Ended."""
+        length = sum(map(len, pieces))
+        data = memoryview(b"".join((_PREFIX.pack(0, length), *pieces)))
+        try:
+            for at in range(0, len(data), _SLICE):
+                await self._stream.send_data(bytes(data[at : at + _SLICE]))
+                await asyncio.sleep(0)
+        except ProtocolError as error:
+            raise self._cause("protocol", str(error) or repr(error)) from error
+        return length
+
+    async def length(self, limit: int) -> int:
+        """Wait for the next message; its length in bytes. Raises Ended at the end of the stream,
+        for a compressed message and for one longer than ``limit``."""
+        head = await self._read(_PREFIX.size)
+        if not head:
+            raise self._cause("ended", "the control plane ended the stream")
+        if not self._accepted:
+            self._check_headers()
+        flags, length = _PREFIX.unpack(head)
+        if flags:
+            raise Ended("compressed", f"message with compression flag {flags}, none was offered")
+        if length > limit:
+            raise Ended("oversize", f"message of {length} bytes, more than {limit} are refused")
+        return int(length)
+
+    async def piece(self, left: int) -> bytes:
+        """The next bytes of a message of which ``left`` are missing; never empty. Raises Ended."""
+        data = await self._read(min(left, PIECE))
+        if not data:
+            raise self._cause("truncated", "the stream ended inside a message")
+        return data
+
+    async def _read(self, size: int) -> bytes:
+        try:
+            return await self._stream.recv_data(size)
+        except AssertionError as error:
+            raise self._cause("truncated", "the stream ended inside a message") from error
+
+    def _check_headers(self) -> None:
+        headers = dict(self._stream.headers or ())
+        status, kind = headers.get(":status"), headers.get("content-type", "")
+        if status != "200" or not kind.startswith("application/grpc"):
+            raise Ended("protocol", f"not a gRPC answer: HTTP status {status}, type {kind!r}")
+        self._accepted = True
+
+    def _cause(self, reason: str, sentence: str) -> Ended:
+        """Why the stream is over: its status, else what ended the connection, else ``reason``."""
+        headers = dict(self._stream.trailers or self._stream.headers or ())
+        code = headers.get("grpc-status")
+        if code is not None:
+            if code == "0":
+                return Ended(reason, sentence)
+            text = decode_grpc_message(headers.get("grpc-message", ""))
+            name = Status(int(code)).name if code in _STATUS else code
+            return Ended(
+                f"status-{name.lower().replace('_', '-')}", f"the control plane says {name}: {text}"
+            )
+        if self._fate.ended is not None:
+            return self._fate.ended
+        if headers.get(":status", "200") != "200":
+            return Ended("protocol", f"not a gRPC answer: HTTP status {headers[':status']}")
+        if reason == "ended":
+            return Ended("protocol", "the stream ended without a gRPC status")
+        return Ended(reason, sentence)
+
+    def close(self) -> None:
+        """Reset the stream when it is still open, and close the connection."""
+        if self._release is not None:
+            if self._stream.closable:
+                self._stream.reset_nowait(ErrorCodes.CANCEL)
+            self._release()
+            self._release = None
+        self.http2.close()
+
+
+_STATUS = frozenset(str(status.value) for status in Status)

@@ -1,0 +1,229 @@
+"""One HTTP/2 connection to the control plane: grpclib's transport, hardened."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from functools import partial
+from typing import TYPE_CHECKING, cast
+
+import anyio
+import anyio.to_thread
+from grpclib.config import Configuration
+from grpclib.exceptions import StreamTerminatedError
+from grpclib.protocol import AbstractHandler, EventsProcessor, H2Protocol, Stream
+from grpclib.utils import Wrapper
+from h2.config import H2Configuration
+from h2.errors import ErrorCodes
+from h2.exceptions import ProtocolError
+
+from kmesh.tasks import credentials
+from kmesh.tasks.ending import Ended
+
+if TYPE_CHECKING:
+    from asyncio import BaseTransport, Transport
+    from collections.abc import Callable
+
+    from h2.events import ConnectionTerminated, DataReceived, StreamReset
+    from h2.events import Event as H2Event
+
+    from kmesh.core.options import XdsOptions
+
+
+def code_name(code: int | ErrorCodes | None) -> str:
+    """HTTP/2 error code as a word, or its number when it has none."""
+    return ErrorCodes(code).name if code in list(ErrorCodes) else str(code)
+
+
+class Fate(Wrapper):
+    """The first cause that ended the connection or its one stream.
+
+    grpclib's own Wrapper cancels the tasks that wait, which a cancel scope cannot tell from a
+    cancellation of its own; this one wakes the reader by an end of data instead.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ended: Ended | None = None
+        self.stream: Stream | None = None
+
+    def end(self, reason: str, sentence: str) -> None:
+        """Keep the cause unless there is one already, and wake the reader."""
+        if self.ended is None:
+            self.ended = Ended(reason, sentence)
+        if self.stream is not None:
+            self.stream.buffer.eof()
+
+    def cancel(self, error: Exception) -> None:
+        """What grpclib calls when the stream is terminated."""
+        self.end("lost", str(error))
+
+
+class _Handler(AbstractHandler):
+    """A client has no handlers."""
+
+    def accept(self, stream: Stream, headers: object, release_stream: Callable[[], None]) -> None:
+        raise StreamTerminatedError("a control plane cannot open streams")
+
+    def cancel(self, stream: Stream) -> None:
+        """Nothing runs on behalf of a stream."""
+
+    def close(self) -> None:
+        """Nothing runs on behalf of the connection."""
+
+
+class _Processor(EventsProcessor):
+    """Ignores what it does not know instead of killing the connection (RFC 9113, 5.5)."""
+
+    fate: Fate
+    unknown_frames = 0
+
+    def process(self, event: H2Event) -> None:
+        try:
+            super().process(event)
+        except NotImplementedError:
+            self.unknown_frames += 1
+
+    def process_data_received(self, event: DataReceived) -> None:
+        if event.data:
+            super().process_data_received(event)
+        elif not self.connection.is_closing():
+            # grpclib would take an empty frame for the end of the stream.
+            self.connection.ack(event.stream_id, event.flow_controlled_length or 0)
+
+    def process_stream_reset(self, event: StreamReset) -> None:
+        if event.stream_id in self.streams:
+            self.fate.end("reset", f"stream reset, {code_name(event.error_code)}")
+        super().process_stream_reset(event)
+
+    def process_connection_terminated(self, event: ConnectionTerminated) -> None:
+        more = (event.additional_data or b"").decode("utf-8", "replace")
+        text = f"GOAWAY, {code_name(event.error_code)}" + (f", {more}" if more else "")
+        self.fate.end("goaway", text)
+        super().process_connection_terminated(event)
+
+
+class Http2(H2Protocol):
+    """The connection. ``heard`` is set by every byte that arrives."""
+
+    processor: _Processor
+    transport: Transport
+
+    def __init__(self, window: int) -> None:
+        config = Configuration(
+            http2_connection_window_size=window, http2_stream_window_size=window
+        ).__for_client__()
+        h2_config = H2Configuration(
+            client_side=True,
+            header_encoding="ascii",
+            validate_inbound_headers=False,
+            validate_outbound_headers=False,
+            normalize_inbound_headers=False,
+            normalize_outbound_headers=False,
+        )
+        super().__init__(_Handler(), config, h2_config)
+        self.fate = Fate()
+        self.heard = asyncio.Event()
+
+    def connection_made(self, transport: BaseTransport) -> None:
+        super().connection_made(transport)
+        self.transport = cast("Transport", transport)
+        self.processor = _Processor(self.handler, self.connection)
+        self.processor.fate = self.fate
+
+    def data_received(self, data: bytes) -> None:
+        self.heard.set()
+        if self.connection.is_closing():
+            return
+        try:
+            events = self.connection.feed(data)
+        except (ProtocolError, UnicodeDecodeError) as error:
+            self.fate.end("protocol", f"the peer broke HTTP/2: {str(error) or repr(error)}")
+            self.connection.flush()
+            self.processor.close()
+            return
+        for event in events:
+            self.processor.process(event)
+        if not self.connection.is_closing():
+            self.connection.flush()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self.fate.end("lost", f"connection lost{f': {exc}' if exc else ''}")
+        super().connection_lost(exc)
+
+    def ping(self) -> None:
+        """Ask the peer for a sign of life."""
+        if not self.connection.is_closing():
+            self.connection._connection.ping(bytes(8))
+            self.connection.flush()
+
+    def close(self) -> None:
+        """Close in good order; over TLS the peer has the close time-out to say goodbye."""
+        self.fate.end("closed", "closed by us")
+        self.processor.close()
+
+    def abort(self) -> None:
+        """Close without a goodbye: nobody listens."""
+        self.transport.abort()
+
+
+async def connect(options: XdsOptions) -> Http2:
+    """Open a connection: every address of the host in turn, each within the connect time-out.
+
+    Raises Ended: credentials, dns, connect, connect-timeout or tls.
+    """
+    target = options.target
+    context = None
+    if target.tls:
+        context = await anyio.to_thread.run_sync(credentials.tls_context, options)
+    last: Ended | None = None
+    for address in await _resolve(options):
+        try:
+            return await _open(options, address, context)
+        except Ended as error:
+            last = error
+    raise last or Ended("dns", f"{target.host} has no address")
+
+
+async def _resolve(options: XdsOptions) -> list[str]:
+    target = options.target
+    loop = asyncio.get_running_loop()
+    try:
+        with anyio.fail_after(options.connect_timeout):
+            found = await loop.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
+    except TimeoutError as error:
+        raise Ended("dns", f"no answer for the name {target.host} in time") from error
+    except OSError as error:
+        raise Ended("dns", f"{target.host}: {error.strerror or error}") from error
+    return list(dict.fromkeys(str(info[4][0]) for info in found))
+
+
+async def _open(options: XdsOptions, address: str, context: ssl.SSLContext | None) -> Http2:
+    target, loop = options.target, asyncio.get_running_loop()
+    factory = partial(Http2, options.window)
+    try:
+        with anyio.fail_after(options.connect_timeout):
+            if context is None:
+                _, protocol = await loop.create_connection(factory, address, target.port)
+                return protocol
+            transport, protocol = await loop.create_connection(
+                factory,
+                address,
+                target.port,
+                ssl=context,
+                server_hostname=options.server_name or target.host,
+                ssl_shutdown_timeout=options.close_timeout,
+            )
+    except TimeoutError as error:
+        text = f"{target} ({address}) did not accept within {options.connect_timeout:g} s"
+        raise Ended("connect-timeout", text) from error
+    except ssl.SSLError as error:
+        why = getattr(error, "verify_message", "") or error.reason or str(error)
+        raise Ended("tls", f"{target} ({address}): {why}") from error
+    except OSError as error:
+        raise Ended("connect", f"{target} ({address}): {error.strerror or error}") from error
+    if transport.get_extra_info("ssl_object").selected_alpn_protocol() != "h2":
+        transport.abort()
+        raise Ended("tls", f"{target} ({address}) does not offer HTTP/2 (ALPN h2)")
+    return protocol
