@@ -7,7 +7,6 @@ is stale.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import os
 import shutil
 import subprocess
@@ -22,12 +21,8 @@ TARGET = ROOT / "src/kmesh/wire/gen"
 
 def generate(target: Path) -> None:
     """Generate all classes below ``target``; raises CalledProcessError with protoc's words."""
-    spec = importlib.util.find_spec("grpc_tools")
-    if spec is None or spec.origin is None:
-        raise ModuleNotFoundError("grpc_tools is needed: install grpcio-tools")
-    known = Path(spec.origin).parent / "_proto"
     names = sorted(str(path.relative_to(PROTOS)) for path in PROTOS.rglob("*.proto"))
-    command = [sys.executable, "-m", "grpc_tools.protoc", f"-I{PROTOS}", f"-I{known}"]
+    command = [sys.executable, "-m", "grpc_tools.protoc", f"-I{PROTOS}"]
     command += [
         f"--python_betterproto2_out={target}",
         "--python_betterproto2_opt=client_generation=async",

@@ -3,24 +3,7 @@
 # plugin: python-betterproto2
 # This file has been @generated
 
-__all__ = (
-    "Any",
-    "BoolValue",
-    "BytesValue",
-    "DoubleValue",
-    "Duration",
-    "Empty",
-    "FloatValue",
-    "Int32Value",
-    "Int64Value",
-    "ListValue",
-    "NullValue",
-    "StringValue",
-    "Struct",
-    "UInt32Value",
-    "UInt64Value",
-    "Value",
-)
+__all__ = ("Any", "Duration", "Empty", "ListValue", "NullValue", "Struct", "UInt32Value", "Value")
 
 import datetime
 import re
@@ -37,96 +20,14 @@ betterproto2.check_compiler_version(_COMPILER_VERSION)
 
 
 class NullValue(betterproto2.Enum):
-    """
-    Represents a JSON `null`.
-
-    `NullValue` is a sentinel, using an enum with only one value to represent
-    the null value for the `Value` type union.
-
-    A field of type `NullValue` with any value other than `0` is considered
-    invalid. Most ProtoJSON serializers will emit a Value with a `null_value` set
-    as a JSON `null` regardless of the integer value, and so will round trip to
-    a `0` value.
-    """
-
     NULL_VALUE = 0
-    """
-    Null value.
-    """
 
 
 @dataclass(eq=False, repr=False)
 class Any(betterproto2.Message):
-    """
-    `Any` contains an arbitrary serialized protocol buffer message along with a
-    URL that describes the type of the serialized message.
-
-    In its binary encoding, an `Any` is an ordinary message; but in other wire
-    forms like JSON, it has a special encoding. The format of the type URL is
-    described on the `type_url` field.
-
-    Protobuf APIs provide utilities to interact with `Any` values:
-
-    - A 'pack' operation accepts a message and constructs a generic `Any` wrapper
-      around it.
-    - An 'unpack' operation reads the content of an `Any` message, either into an
-      existing message or a new one. Unpack operations must check the type of the
-      value they unpack against the declared `type_url`.
-    - An 'is' operation decides whether an `Any` contains a message of the given
-      type, i.e. whether it can 'unpack' that type.
-
-    The JSON format representation of an `Any` follows one of these cases:
-
-    - For types without special-cased JSON encodings, the JSON format
-      representation of the `Any` is the same as that of the message, with an
-      additional `@type` field which contains the type URL.
-    - For types with special-cased JSON encodings (typically called 'well-known'
-      types, listed in https://protobuf.dev/programming-guides/json/#any), the
-      JSON format representation has a key `@type` which contains the type URL
-      and a key `value` which contains the JSON-serialized value.
-
-    The text format representation of an `Any` is like a message with one field
-    whose name is the type URL in brackets. For example, an `Any` containing a
-    `foo.Bar` message may be written `[type.googleapis.com/foo.Bar] { a: 2 }`.
-    """
-
     type_url: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
-    """
-    Identifies the type of the serialized Protobuf message with a URI reference
-    consisting of a prefix ending in a slash and the fully-qualified type name.
-
-    Example: type.googleapis.com/google.protobuf.StringValue
-
-    This string must contain at least one `/` character, and the content after
-    the last `/` must be the fully-qualified name of the type in canonical
-    form, without a leading dot. Do not write a scheme on these URI references
-    so that clients do not attempt to contact them.
-
-    The prefix is arbitrary and Protobuf implementations are expected to
-    simply strip off everything up to and including the last `/` to identify
-    the type. `type.googleapis.com/` is a common default prefix that some
-    legacy implementations require. This prefix does not indicate the origin of
-    the type, and URIs containing it are not expected to respond to any
-    requests.
-
-    All type URL strings must be legal URI references with the additional
-    restriction (for the text format) that the content of the reference
-    must consist only of alphanumeric characters, percent-encoded escapes, and
-    characters in the following set (not including the outer backticks):
-    `/-.~_!$&()*+,;=`. Despite our allowing percent encodings, implementations
-    should not unescape them to prevent confusion with existing parsers. For
-    example, `type.googleapis.com%2FFoo` should be rejected.
-
-    In the original design of `Any`, the possibility of launching a type
-    resolution service at these type URLs was considered but Protobuf never
-    implemented one and considers contacting these URLs to be problematic and
-    a potential security issue. Do not attempt to contact type URLs.
-    """
 
     value: "bytes" = betterproto2.field(2, betterproto2.TYPE_BYTES)
-    """
-    Holds a Protobuf serialization of the type described by type_url.
-    """
 
     @classmethod
     def pack(
@@ -205,210 +106,10 @@ default_message_pool.register_message("google.protobuf", "Any", Any)
 
 
 @dataclass(eq=False, repr=False)
-class BoolValue(betterproto2.Message):
-    """
-    Wrapper message for `bool`.
-
-    The JSON representation for `BoolValue` is JSON `true` and `false`.
-
-    Not recommended for use in new APIs, but still useful for legacy APIs and
-    has no plan to be removed.
-    """
-
-    value: "bool" = betterproto2.field(1, betterproto2.TYPE_BOOL)
-    """
-    The bool value.
-    """
-
-    @classmethod
-    def from_dict(cls, value, *, ignore_unknown_fields: bool = False) -> Self:
-        if isinstance(value, bool):
-            return cls(value=value)
-        return super().from_dict(value, ignore_unknown_fields=ignore_unknown_fields)
-
-    def to_dict(
-        self,
-        *,
-        output_format: betterproto2.OutputFormat = betterproto2.OutputFormat.PROTO_JSON,
-        casing: betterproto2.Casing = betterproto2.Casing.CAMEL,
-        include_default_values: bool = False,
-    ) -> dict[str, typing.Any] | typing.Any:
-        return self.value
-
-    @staticmethod
-    def from_wrapped(wrapped: bool) -> "BoolValue":
-        return BoolValue(value=wrapped)
-
-    def to_wrapped(self) -> bool:
-        return self.value
-
-
-default_message_pool.register_message("google.protobuf", "BoolValue", BoolValue)
-
-
-@dataclass(eq=False, repr=False)
-class BytesValue(betterproto2.Message):
-    """
-    Wrapper message for `bytes`.
-
-    The JSON representation for `BytesValue` is JSON string.
-
-    Not recommended for use in new APIs, but still useful for legacy APIs and
-    has no plan to be removed.
-    """
-
-    value: "bytes" = betterproto2.field(1, betterproto2.TYPE_BYTES)
-    """
-    The bytes value.
-    """
-
-    @classmethod
-    def from_dict(cls, value, *, ignore_unknown_fields: bool = False) -> Self:
-        if isinstance(value, bytes):
-            return cls(value=value)
-        return super().from_dict(value, ignore_unknown_fields=ignore_unknown_fields)
-
-    def to_dict(
-        self,
-        *,
-        output_format: betterproto2.OutputFormat = betterproto2.OutputFormat.PROTO_JSON,
-        casing: betterproto2.Casing = betterproto2.Casing.CAMEL,
-        include_default_values: bool = False,
-    ) -> dict[str, typing.Any] | typing.Any:
-        return self.value
-
-    @staticmethod
-    def from_wrapped(wrapped: bytes) -> "BytesValue":
-        return BytesValue(value=wrapped)
-
-    def to_wrapped(self) -> bytes:
-        return self.value
-
-
-default_message_pool.register_message("google.protobuf", "BytesValue", BytesValue)
-
-
-@dataclass(eq=False, repr=False)
-class DoubleValue(betterproto2.Message):
-    """
-    Wrapper message for `double`.
-
-    The JSON representation for `DoubleValue` is JSON number.
-
-    Not recommended for use in new APIs, but still useful for legacy APIs and
-    has no plan to be removed.
-    """
-
-    value: "float" = betterproto2.field(1, betterproto2.TYPE_DOUBLE)
-    """
-    The double value.
-    """
-
-    @classmethod
-    def from_dict(cls, value, *, ignore_unknown_fields: bool = False) -> Self:
-        if isinstance(value, float):
-            return cls(value=value)
-        return super().from_dict(value, ignore_unknown_fields=ignore_unknown_fields)
-
-    def to_dict(
-        self,
-        *,
-        output_format: betterproto2.OutputFormat = betterproto2.OutputFormat.PROTO_JSON,
-        casing: betterproto2.Casing = betterproto2.Casing.CAMEL,
-        include_default_values: bool = False,
-    ) -> dict[str, typing.Any] | typing.Any:
-        return self.value
-
-    @staticmethod
-    def from_wrapped(wrapped: float) -> "DoubleValue":
-        return DoubleValue(value=wrapped)
-
-    def to_wrapped(self) -> float:
-        return self.value
-
-
-default_message_pool.register_message("google.protobuf", "DoubleValue", DoubleValue)
-
-
-@dataclass(eq=False, repr=False)
 class Duration(betterproto2.Message):
-    """
-    A Duration represents a signed, fixed-length span of time represented
-    as a count of seconds and fractions of seconds at nanosecond
-    resolution. It is independent of any calendar and concepts like "day"
-    or "month". It is related to Timestamp in that the difference between
-    two Timestamp values is a Duration and it can be added or subtracted
-    from a Timestamp. Range is approximately +-10,000 years.
-
-    # Examples
-
-    Example 1: Compute Duration from two Timestamps in pseudo code.
-
-        Timestamp start = ...;
-        Timestamp end = ...;
-        Duration duration = ...;
-
-        duration.seconds = end.seconds - start.seconds;
-        duration.nanos = end.nanos - start.nanos;
-
-        if (duration.seconds < 0 && duration.nanos > 0) {
-          duration.seconds += 1;
-          duration.nanos -= 1000000000;
-        } else if (duration.seconds > 0 && duration.nanos < 0) {
-          duration.seconds -= 1;
-          duration.nanos += 1000000000;
-        }
-
-    Example 2: Compute Timestamp from Timestamp + Duration in pseudo code.
-
-        Timestamp start = ...;
-        Duration duration = ...;
-        Timestamp end = ...;
-
-        end.seconds = start.seconds + duration.seconds;
-        end.nanos = start.nanos + duration.nanos;
-
-        if (end.nanos < 0) {
-          end.seconds -= 1;
-          end.nanos += 1000000000;
-        } else if (end.nanos >= 1000000000) {
-          end.seconds += 1;
-          end.nanos -= 1000000000;
-        }
-
-    Example 3: Compute Duration from datetime.timedelta in Python.
-
-        td = datetime.timedelta(days=3, minutes=10)
-        duration = Duration()
-        duration.FromTimedelta(td)
-
-    # JSON Mapping
-
-    In JSON format, the Duration type is encoded as a string rather than an
-    object, where the string ends in the suffix "s" (indicating seconds) and
-    is preceded by the number of seconds, with nanoseconds expressed as
-    fractional seconds. For example, 3 seconds with 0 nanoseconds should be
-    encoded in JSON format as "3s", while 3 seconds and 1 nanosecond should
-    be expressed in JSON format as "3.000000001s", and 3 seconds and 1
-    microsecond should be expressed in JSON format as "3.000001s".
-    """
-
     seconds: "int" = betterproto2.field(1, betterproto2.TYPE_INT64)
-    """
-    Signed seconds of the span of time. Must be from -315,576,000,000
-    to +315,576,000,000 inclusive. Note: these bounds are computed from:
-    60 sec/min * 60 min/hr * 24 hr/day * 365.25 days/year * 10000 years
-    """
 
     nanos: "int" = betterproto2.field(2, betterproto2.TYPE_INT32)
-    """
-    Signed fractions of a second at nanosecond resolution of the span
-    of time. Durations less than one second are represented with a 0
-    `seconds` field and a positive or negative `nanos` field. For durations
-    of one second or more, a non-zero value for the `nanos` field must be
-    of the same sign as the `seconds` field. Must be from -999,999,999
-    to +999,999,999 inclusive.
-    """
 
     @classmethod
     def from_timedelta(
@@ -478,16 +179,6 @@ default_message_pool.register_message("google.protobuf", "Duration", Duration)
 
 @dataclass(eq=False, repr=False)
 class Empty(betterproto2.Message):
-    """
-    A generic empty message that you can re-use to avoid defining duplicated
-    empty messages in your APIs. A typical example is to use it as the request
-    or the response type of an API method. For instance:
-
-        service Foo {
-          rpc Bar(google.protobuf.Empty) returns (google.protobuf.Empty);
-        }
-    """
-
     pass
 
 
@@ -495,141 +186,8 @@ default_message_pool.register_message("google.protobuf", "Empty", Empty)
 
 
 @dataclass(eq=False, repr=False)
-class FloatValue(betterproto2.Message):
-    """
-    Wrapper message for `float`.
-
-    The JSON representation for `FloatValue` is JSON number.
-
-    Not recommended for use in new APIs, but still useful for legacy APIs and
-    has no plan to be removed.
-    """
-
-    value: "float" = betterproto2.field(1, betterproto2.TYPE_FLOAT)
-    """
-    The float value.
-    """
-
-    @classmethod
-    def from_dict(cls, value, *, ignore_unknown_fields: bool = False) -> Self:
-        if isinstance(value, float):
-            return cls(value=value)
-        return super().from_dict(value, ignore_unknown_fields=ignore_unknown_fields)
-
-    def to_dict(
-        self,
-        *,
-        output_format: betterproto2.OutputFormat = betterproto2.OutputFormat.PROTO_JSON,
-        casing: betterproto2.Casing = betterproto2.Casing.CAMEL,
-        include_default_values: bool = False,
-    ) -> dict[str, typing.Any] | typing.Any:
-        return self.value
-
-    @staticmethod
-    def from_wrapped(wrapped: float) -> "FloatValue":
-        return FloatValue(value=wrapped)
-
-    def to_wrapped(self) -> float:
-        return self.value
-
-
-default_message_pool.register_message("google.protobuf", "FloatValue", FloatValue)
-
-
-@dataclass(eq=False, repr=False)
-class Int32Value(betterproto2.Message):
-    """
-    Wrapper message for `int32`.
-
-    The JSON representation for `Int32Value` is JSON number.
-
-    Not recommended for use in new APIs, but still useful for legacy APIs and
-    has no plan to be removed.
-    """
-
-    value: "int" = betterproto2.field(1, betterproto2.TYPE_INT32)
-    """
-    The int32 value.
-    """
-
-    @classmethod
-    def from_dict(cls, value, *, ignore_unknown_fields: bool = False) -> Self:
-        if isinstance(value, int):
-            return cls(value=value)
-        return super().from_dict(value, ignore_unknown_fields=ignore_unknown_fields)
-
-    def to_dict(
-        self,
-        *,
-        output_format: betterproto2.OutputFormat = betterproto2.OutputFormat.PROTO_JSON,
-        casing: betterproto2.Casing = betterproto2.Casing.CAMEL,
-        include_default_values: bool = False,
-    ) -> dict[str, typing.Any] | typing.Any:
-        return self.value
-
-    @staticmethod
-    def from_wrapped(wrapped: int) -> "Int32Value":
-        return Int32Value(value=wrapped)
-
-    def to_wrapped(self) -> int:
-        return self.value
-
-
-default_message_pool.register_message("google.protobuf", "Int32Value", Int32Value)
-
-
-@dataclass(eq=False, repr=False)
-class Int64Value(betterproto2.Message):
-    """
-    Wrapper message for `int64`.
-
-    The JSON representation for `Int64Value` is JSON string.
-
-    Not recommended for use in new APIs, but still useful for legacy APIs and
-    has no plan to be removed.
-    """
-
-    value: "int" = betterproto2.field(1, betterproto2.TYPE_INT64)
-    """
-    The int64 value.
-    """
-
-    @classmethod
-    def from_dict(cls, value, *, ignore_unknown_fields: bool = False) -> Self:
-        if isinstance(value, int):
-            return cls(value=value)
-        return super().from_dict(value, ignore_unknown_fields=ignore_unknown_fields)
-
-    def to_dict(
-        self,
-        *,
-        output_format: betterproto2.OutputFormat = betterproto2.OutputFormat.PROTO_JSON,
-        casing: betterproto2.Casing = betterproto2.Casing.CAMEL,
-        include_default_values: bool = False,
-    ) -> dict[str, typing.Any] | typing.Any:
-        return self.value
-
-    @staticmethod
-    def from_wrapped(wrapped: int) -> "Int64Value":
-        return Int64Value(value=wrapped)
-
-    def to_wrapped(self) -> int:
-        return self.value
-
-
-default_message_pool.register_message("google.protobuf", "Int64Value", Int64Value)
-
-
-@dataclass(eq=False, repr=False)
 class ListValue(betterproto2.Message):
-    """
-    Represents a JSON array.
-    """
-
     values: "list[Value]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
-    """
-    Repeated field of dynamically typed values.
-    """
 
     @classmethod
     def from_dict(cls, value, *, ignore_unknown_fields: bool = False) -> Self:
@@ -652,73 +210,12 @@ default_message_pool.register_message("google.protobuf", "ListValue", ListValue)
 
 
 @dataclass(eq=False, repr=False)
-class StringValue(betterproto2.Message):
-    """
-    Wrapper message for `string`.
-
-    The JSON representation for `StringValue` is JSON string.
-
-    Not recommended for use in new APIs, but still useful for legacy APIs and
-    has no plan to be removed.
-    """
-
-    value: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
-    """
-    The string value.
-    """
-
-    @classmethod
-    def from_dict(cls, value, *, ignore_unknown_fields: bool = False) -> Self:
-        if isinstance(value, str):
-            return cls(value=value)
-        return super().from_dict(value, ignore_unknown_fields=ignore_unknown_fields)
-
-    def to_dict(
-        self,
-        *,
-        output_format: betterproto2.OutputFormat = betterproto2.OutputFormat.PROTO_JSON,
-        casing: betterproto2.Casing = betterproto2.Casing.CAMEL,
-        include_default_values: bool = False,
-    ) -> dict[str, typing.Any] | typing.Any:
-        return self.value
-
-    @staticmethod
-    def from_wrapped(wrapped: str) -> "StringValue":
-        return StringValue(value=wrapped)
-
-    def to_wrapped(self) -> str:
-        return self.value
-
-
-default_message_pool.register_message("google.protobuf", "StringValue", StringValue)
-
-
-@dataclass(eq=False, repr=False)
 class Struct(betterproto2.Message):
-    """
-    Represents a JSON object.
-
-    An unordered key-value map, intending to perfectly capture the semantics of a
-    JSON object. This enables parsing any arbitrary JSON payload as a message
-    field in ProtoJSON format.
-
-    This follows RFC 8259 guidelines for interoperable JSON: notably this type
-    cannot represent large Int64 values or `NaN`/`Infinity` numbers,
-    since the JSON format generally does not support those values in its number
-    type.
-
-    If you do not intend to parse arbitrary JSON into your message, a custom
-    typed message should be preferred instead of using this type.
-    """
-
     fields: "dict[str, Value]" = betterproto2.field(
         1,
         betterproto2.TYPE_MAP,
         map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_MESSAGE),
     )
-    """
-    Unordered map of dynamically typed values.
-    """
 
     @classmethod
     def from_dict(cls, value, *, ignore_unknown_fields: bool = False) -> Self:
@@ -756,19 +253,7 @@ default_message_pool.register_message("google.protobuf", "Struct", Struct)
 
 @dataclass(eq=False, repr=False)
 class UInt32Value(betterproto2.Message):
-    """
-    Wrapper message for `uint32`.
-
-    The JSON representation for `UInt32Value` is JSON number.
-
-    Not recommended for use in new APIs, but still useful for legacy APIs and
-    has no plan to be removed.
-    """
-
     value: "int" = betterproto2.field(1, betterproto2.TYPE_UINT32)
-    """
-    The uint32 value.
-    """
 
     @classmethod
     def from_dict(cls, value, *, ignore_unknown_fields: bool = False) -> Self:
@@ -797,105 +282,37 @@ default_message_pool.register_message("google.protobuf", "UInt32Value", UInt32Va
 
 
 @dataclass(eq=False, repr=False)
-class UInt64Value(betterproto2.Message):
-    """
-    Wrapper message for `uint64`.
-
-    The JSON representation for `UInt64Value` is JSON string.
-
-    Not recommended for use in new APIs, but still useful for legacy APIs and
-    has no plan to be removed.
-    """
-
-    value: "int" = betterproto2.field(1, betterproto2.TYPE_UINT64)
-    """
-    The uint64 value.
-    """
-
-    @classmethod
-    def from_dict(cls, value, *, ignore_unknown_fields: bool = False) -> Self:
-        if isinstance(value, int):
-            return cls(value=value)
-        return super().from_dict(value, ignore_unknown_fields=ignore_unknown_fields)
-
-    def to_dict(
-        self,
-        *,
-        output_format: betterproto2.OutputFormat = betterproto2.OutputFormat.PROTO_JSON,
-        casing: betterproto2.Casing = betterproto2.Casing.CAMEL,
-        include_default_values: bool = False,
-    ) -> dict[str, typing.Any] | typing.Any:
-        return self.value
-
-    @staticmethod
-    def from_wrapped(wrapped: int) -> "UInt64Value":
-        return UInt64Value(value=wrapped)
-
-    def to_wrapped(self) -> int:
-        return self.value
-
-
-default_message_pool.register_message("google.protobuf", "UInt64Value", UInt64Value)
-
-
-@dataclass(eq=False, repr=False)
 class Value(betterproto2.Message):
     """
-    Represents a JSON value.
 
-    `Value` represents a dynamically typed value which can be either
-    null, a number, a string, a boolean, a recursive struct value, or a
-    list of values. A producer of value is expected to set one of these
-    variants. Absence of any variant is an invalid state.
 
     Oneofs:
-        - kind: The kind of value.
+        - kind:
     """
 
     null_value: "NullValue | None" = betterproto2.field(
         1, betterproto2.TYPE_ENUM, optional=True, group="kind"
     )
-    """
-    Represents a JSON `null`.
-    """
 
     number_value: "float | None" = betterproto2.field(
         2, betterproto2.TYPE_DOUBLE, optional=True, group="kind"
     )
-    """
-    Represents a JSON number. Must not be `NaN`, `Infinity` or
-    `-Infinity`, since those are not supported in JSON. This also cannot
-    represent large Int64 values, since JSON format generally does not
-    support them in its number type.
-    """
 
     string_value: "str | None" = betterproto2.field(
         3, betterproto2.TYPE_STRING, optional=True, group="kind"
     )
-    """
-    Represents a JSON string.
-    """
 
     bool_value: "bool | None" = betterproto2.field(
         4, betterproto2.TYPE_BOOL, optional=True, group="kind"
     )
-    """
-    Represents a JSON boolean (`true` or `false` literal in JSON).
-    """
 
     struct_value: "Struct | None" = betterproto2.field(
         5, betterproto2.TYPE_MESSAGE, optional=True, group="kind"
     )
-    """
-    Represents a JSON object.
-    """
 
     list_value: "ListValue | None" = betterproto2.field(
         6, betterproto2.TYPE_MESSAGE, optional=True, group="kind"
     )
-    """
-    Represents a JSON array.
-    """
 
     @classmethod
     def from_dict(cls, value, *, ignore_unknown_fields: bool = False) -> Self:

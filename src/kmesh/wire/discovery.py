@@ -1,0 +1,143 @@
+"""Delta discovery on the wire: responses read in pieces to model rows, requests written."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from kmesh._native import lib
+from kmesh.core.events import AUTHORIZATION, Envelope
+from kmesh.core.model import Authorization, Profile, Rejected, Resource, Service, Workload
+from kmesh.wire import authorization, packed
+from kmesh.wire.errors import WireError
+from kmesh.wire.reasons import reason
+from kmesh.wire.request import encode_request, request_pieces
+from kmesh.wire.scanner import RECORD, Batch, Buffers, Scan
+from kmesh.wire.table import Table, Tables
+
+__all__ = [
+    "Decoder",
+    "DecoderStatistics",
+    "ResponseReader",
+    "WireError",
+    "encode_request",
+    "request_pieces",
+]
+
+_WORKLOAD = lib.KM_SCAN_WORKLOAD
+_SERVICE = lib.KM_SCAN_SERVICE
+_OTHER = lib.KM_SCAN_OTHER
+_REJECTED = lib.KM_SCAN_REJECTED
+_REMOVED = lib.KM_SCAN_REMOVED
+
+
+class DecoderStatistics(NamedTuple):
+    """Values shared now, and how often a full table started again."""
+
+    shared: int
+    profiles: int
+    cleared: int
+
+
+class Decoder:
+    """What outlives a response: buffers and the tables of shared values.
+
+    Serves any number of readers, one at a time: a reader's ``feed`` must return before another's
+    is called.
+    """
+
+    def __init__(self) -> None:
+        self.buffers = Buffers()
+        self._tables = Tables()
+        self._shared: Table[bytes, packed.Shared] = Table()
+        self._profiles: Table[bytes, Profile] = Table()
+
+    def statistics(self) -> DecoderStatistics:
+        """What an operator wants to know about the tables."""
+        cleared = self._shared.cleared + self._profiles.cleared
+        return DecoderStatistics(len(self._shared), len(self._profiles), cleared)
+
+    def _new_shared(self, key: bytes) -> packed.Shared:
+        return self._shared.put(key, packed.shared(key, self._tables))
+
+    def _new_profile(self, key: bytes) -> Profile:
+        return self._profiles.put(key, packed.profile(key, self._tables))
+
+    def resources(self, batch: Batch, rest: list[tuple[int, str]]) -> list[Resource]:
+        """Rows of a batch's resources; its other fields are appended to ``rest`` as (kind, text).
+
+        One loop without calls for the workloads: there are 100,000 of them.
+        """
+        data, records, keys = batch
+        shared_of, profile_of = self._shared.get, self._profiles.get
+        new: Any = tuple.__new__
+        rows: list[Resource] = []
+        append = rows.append
+        for record in RECORD.iter_unpack(records):
+            kind, _, _, n0, n1, v0, v1, r0, r1, x0, x1, s0, s1, p0, p1, a0, a1 = record
+            name = str(data[n0:n1], "utf-8")
+            if kind == _WORKLOAD:
+                key = keys[s0:s1]
+                shared = shared_of(key) or self._new_shared(key)
+                key = keys[p0:p1]
+                where = profile_of(key) or self._new_profile(key)
+                addrs = (
+                    (keys[a0:a1],)
+                    if a1 - a0 == 16
+                    else tuple([keys[i : i + 16] for i in range(a0, a1, 16)])
+                )
+                uid = str(data[x0:x1], "utf-8") if x1 else name
+                row = new(Workload, (uid, shared[0], where, addrs, *shared[1]))
+                append(new(Resource, (name, str(data[v0:v1], "utf-8"), data[r0:r1], row)))
+            elif kind >= _REMOVED:
+                rest.append((kind, name))
+            else:
+                value = self._uncommon(name, batch, record)
+                append(Resource(name, str(data[v0:v1], "utf-8"), data[r0:r1], value))
+        return rows
+
+    def _uncommon(
+        self, name: str, batch: Batch, record: tuple[int, ...]
+    ) -> Service | Authorization | Rejected:
+        kind, code, detail = record[:3]
+        raw, extra = batch.data[record[7] : record[8]], batch.data[record[9] : record[10]]
+        if kind == _SERVICE:
+            return packed.service(batch.packed[record[11] : record[12]], self._tables)
+        text = str(extra, "utf-8")
+        if kind == _REJECTED:
+            return Rejected(name, reason(code, detail, text))
+        if text != AUTHORIZATION:
+            return Rejected(name, f"resource type {text!r} is unknown")
+        try:
+            return authorization.decode(raw)
+        except ValueError as error:
+            return Rejected(name, str(error))
+
+
+class ResponseReader:
+    """Reads one DeltaDiscoveryResponse, given in pieces of any size."""
+
+    def __init__(self, decoder: Decoder) -> None:
+        self._decoder = decoder
+        self._scan = Scan(decoder.buffers)
+        self._rest: list[tuple[int, str]] = []
+
+    def feed(self, data: bytes) -> list[Resource]:
+        """Every resource that this piece completes, good or Rejected.
+
+        Raises WireError when the bytes are no DeltaDiscoveryResponse, now and ever after.
+        """
+        found: list[Resource] = []
+        for batch in self._scan.feed(data):
+            found += self._decoder.resources(batch, self._rest)
+        return found
+
+    def finish(self) -> Envelope:
+        """The message ended. Raises WireError when it is truncated or was malformed."""
+        self._scan.finish()
+        last = dict(self._rest)
+        return Envelope(
+            type_url=last.get(lib.KM_SCAN_TYPE_URL, ""),
+            nonce=last.get(lib.KM_SCAN_NONCE, ""),
+            removed=tuple([text for kind, text in self._rest if kind == _REMOVED]),
+            system_version=last.get(lib.KM_SCAN_SYSTEM_VERSION, ""),
+        )

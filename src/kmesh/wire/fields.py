@@ -1,0 +1,106 @@
+"""A protobuf message to its fields, as strictly as Google's parsers read them.
+
+For the few messages that come from the wire and are too small or too rare for the C scanner: the
+generated classes accept truncated input and do not merge messages given in pieces.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+VARINT, FIXED64, LEN, GROUP, END_GROUP, FIXED32 = range(6)
+_DEPTH = 100
+_FIXED = {FIXED64: 8, FIXED32: 4}
+
+
+class Field(NamedTuple):
+    """``kind`` is VARINT or LEN; ``number`` is the value of a VARINT, ``body`` that of a LEN."""
+
+    tag: int
+    kind: int
+    number: int
+    body: bytes
+
+
+class Malformed(ValueError):
+    """The bytes are no protobuf message."""
+
+
+def _varint(data: bytes, at: int, longest: int) -> tuple[int, int]:
+    value = 0
+    for index, byte in enumerate(data[at : at + longest]):
+        value |= (byte & 127) << 7 * index
+        if byte < 128:
+            return value & 0xFFFF_FFFF_FFFF_FFFF, at + index + 1
+    raise Malformed("the message is malformed")
+
+
+def _tag(data: bytes, at: int) -> tuple[int, int, int]:
+    tag, at = _varint(data, at, 5)
+    if tag >> 3 == 0 or tag > 0xFFFF_FFFF:
+        raise Malformed("the message is malformed")
+    return tag >> 3, tag & 7, at
+
+
+def _body(data: bytes, at: int) -> tuple[bytes, int]:
+    size, at = _varint(data, at, 5)
+    if size > len(data) - at:
+        raise Malformed("the message is malformed")
+    return data[at : at + size], at + size
+
+
+def _skip(data: bytes, at: int, tag: int, kind: int, depth: int) -> int:
+    """Where the value at ``at`` ends."""
+    if kind == VARINT:
+        return _varint(data, at, 10)[1]
+    if kind == LEN:
+        return _body(data, at)[1]
+    if kind in _FIXED and at + _FIXED[kind] <= len(data):
+        return at + _FIXED[kind]
+    if kind != GROUP or depth >= _DEPTH:
+        raise Malformed("the message is malformed")
+    while True:
+        inner, kind, at = _tag(data, at)
+        if kind == END_GROUP and inner == tag:
+            return at
+        at = _skip(data, at, inner, kind, depth + 1)
+
+
+def fields(data: bytes, depth: int = 0) -> Iterator[Field]:
+    """Every VARINT and LEN field in order; others are checked and left out.
+
+    ``depth`` counts the messages around this one. Raises Malformed.
+    """
+    at = 0
+    while at < len(data):
+        tag, kind, at = _tag(data, at)
+        if kind == VARINT:
+            number, at = _varint(data, at, 10)
+            yield Field(tag, kind, number, b"")
+        elif kind == LEN:
+            body, at = _body(data, at)
+            yield Field(tag, kind, 0, body)
+        else:
+            at = _skip(data, at, tag, kind, depth)
+
+
+def text(field: Field) -> str:
+    """A string field; raises Malformed when it is not UTF-8."""
+    try:
+        return str(field.body, "utf-8")
+    except UnicodeDecodeError as error:
+        raise Malformed("a string is not valid UTF-8") from error
+
+
+def packed(field: Field) -> list[int]:
+    """The numbers of one occurrence of a repeated field, packed or not."""
+    if field.kind == VARINT:
+        return [field.number]
+    numbers, at = [], 0
+    while at < len(field.body):
+        number, at = _varint(field.body, at, 10)
+        numbers.append(number)
+    return numbers
