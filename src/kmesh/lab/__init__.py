@@ -1,1 +1,1 @@
-"""Namespaced pods on this machine, for demos and tests."""
+"""A lab on this machine: one network namespace with an echo server for each local workload."""
