@@ -47,20 +47,26 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     dial.add_argument("-6", dest="ipv6", action="store_true", help="a service's IPv6 VIP")
     kinds = dial.add_mutually_exclusive_group()
     kinds.add_argument(
-        "--udp", dest="kind", action="store_const", const="udp", help="one datagram a socket"
+        "--udp",
+        dest="kind",
+        action="store_const",
+        const="udp",
+        default="tcp",
+        help="one datagram a socket",
     )
     kinds.add_argument(
         "--udp-connected",
         dest="kind",
         action="store_const",
         const="udp-connected",
+        default="tcp",
         help="the same on connected sockets",
     )
     dial.add_argument(
         "--keep", type=float, default=0.0, metavar="SECONDS", help="keep them open, then echo again"
     )
     _common(dial)
-    parser.set_defaults(run=run, kind="tcp")
+    parser.set_defaults(run=run)
 
 
 def _common(parser: argparse.ArgumentParser) -> None:
@@ -141,8 +147,9 @@ def show(status: LabStatus, *, as_json: bool) -> None:
     if not status.up:
         out().print(f"there is no lab {status.name}")
     else:
-        table = Table("pod", "addresses", "ports", "namespace", "server", "enrolled")
-        table.title = f"lab {status.name} ({escape(status.mesh)})"
+        table = Table(title=f"lab {status.name} ({escape(status.mesh)})")
+        for column in ("pod", "addresses", "ports", "namespace", "server", "enrolled"):
+            table.add_column(column, overflow="fold")
         for pod in status.pods:
             table.add_row(*_row(pod))
         out().print(table)
@@ -166,7 +173,7 @@ def _row(pod: PodStatus) -> tuple[str, ...]:
 
 def answers(report: Report, pod: str) -> Table:
     """Who answered how often; errors below."""
-    table = Table("answered by", "connections", "share", title=f"{pod} to {report.target}")
+    table = Table("answered by", "connections", "share", title=escape(f"{pod} to {report.target}"))
     for name, count in sorted(report.answers.items()):
         table.add_row(f"[green]{escape(name)}[/]", str(count), f"{count / report.connections:.1%}")
     for reason, count in sorted(report.errors.items()):
