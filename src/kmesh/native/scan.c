@@ -81,18 +81,13 @@ static int short_varint(struct cursor *c, uint64_t most, uint64_t *out)
 
 static int skip_group(struct cursor *c, uint32_t number, int depth);
 
-/* Reads one field; `need` (may be NULL) becomes the bytes that a LEN field wants after c->end. */
-static inline int next(struct cursor *c, struct field *f, int depth, uint64_t *need)
+/* Reads what follows f->tag; `need` (may be NULL) is set to the bytes that a LEN field lacks. */
+static inline int value(struct cursor *c, struct field *f, int depth, uint64_t *need)
 {
-	uint64_t tag, size;
-	int rc = short_varint(c, UINT32_MAX, &tag);
+	uint64_t size;
+	int rc;
 
-	if (rc)
-		return rc;
-	f->tag = tag;
-	if (tag < 8)
-		return MALFORMED;
-	switch (tag & 7) {
+	switch (f->tag & 7) {
 	case VARINT:
 		return varint(c, &f->value);
 	case LEN:
@@ -109,18 +104,30 @@ static inline int next(struct cursor *c, struct field *f, int depth, uint64_t *n
 		return OK;
 	case FIXED64:
 	case FIXED32:
-		size = (tag & 7) == FIXED64 ? 8 : 4;
+		size = (f->tag & 7) == FIXED64 ? 8 : 4;
 		if (c->end - c->at < (ptrdiff_t)size)
 			return TRUNCATED;
 		c->at += size;
 		return OK;
 	case GROUP:
-		return skip_group(c, tag >> 3, depth + 1);
+		return skip_group(c, f->tag >> 3, depth + 1);
 	default:
 		return MALFORMED;
 	}
 }
 
+static inline int next(struct cursor *c, struct field *f, int depth, uint64_t *need)
+{
+	uint64_t tag;
+	int rc = short_varint(c, UINT32_MAX, &tag);
+
+	if (rc)
+		return rc;
+	f->tag = tag;
+	return tag < 8 ? MALFORMED : value(c, f, depth, need);
+}
+
+/* Google's parser takes field number 0 within groups, so do we. */
 static int skip_group(struct cursor *c, uint32_t number, int depth)
 {
 	struct field f;
@@ -128,7 +135,6 @@ static int skip_group(struct cursor *c, uint32_t number, int depth)
 	if (depth > MAX_DEPTH)
 		return MALFORMED;
 	for (;;) {
-		struct cursor before = *c;
 		uint64_t tag;
 		int rc = short_varint(c, UINT32_MAX, &tag);
 
@@ -136,8 +142,8 @@ static int skip_group(struct cursor *c, uint32_t number, int depth)
 			return rc;
 		if ((tag & 7) == END_GROUP)
 			return tag >> 3 == number ? OK : MALFORMED;
-		*c = before;
-		rc = next(c, &f, depth, NULL);
+		f.tag = tag;
+		rc = value(c, &f, depth, NULL);
 		if (rc)
 			return rc;
 	}
@@ -729,13 +735,13 @@ static void check_service(struct run *r)
 	check_gateway(r, &r->service.waypoint);
 }
 
-/* Address{workload 1 | service 2}. */
+/* Address{workload 1 | service 2}: the depth of messages starts anew inside an Any. */
 static int address_resource(struct run *r, struct cursor c)
 {
 	struct field f;
 
 	r->member = 0;
-	EACH_FIELD(c, f, 1) {
+	EACH_FIELD(c, f, 0) {
 		if (f.tag != TAG(1, LEN) && f.tag != TAG(2, LEN))
 			continue;
 		if (f.tag != r->member) {
@@ -745,9 +751,9 @@ static int address_resource(struct run *r, struct cursor c)
 		}
 		r->member = f.tag;
 		if (f.tag == TAG(1, LEN))
-			rc = workload(r, f.body, 2);
+			rc = workload(r, f.body, 1);
 		else
-			rc = service(r, f.body, 2);
+			rc = service(r, f.body, 1);
 		if (rc)
 			return rc;
 	}

@@ -40,7 +40,7 @@ def _varint(data: bytes, at: int, longest: int) -> tuple[int, int]:
 
 def _tag(data: bytes, at: int) -> tuple[int, int, int]:
     tag, at = _varint(data, at, 5)
-    if tag >> 3 == 0 or tag > 0xFFFF_FFFF:
+    if tag > 0xFFFF_FFFF:
         raise Malformed("the message is malformed")
     return tag >> 3, tag & 7, at
 
@@ -77,6 +77,8 @@ def fields(data: bytes, depth: int = 0) -> Iterator[Field]:
     at = 0
     while at < len(data):
         tag, kind, at = _tag(data, at)
+        if tag == 0:  # only groups may have it
+            raise Malformed("the message is malformed")
         if kind == VARINT:
             number, at = _varint(data, at, 10)
             yield Field(tag, kind, number, b"")
