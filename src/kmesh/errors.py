@@ -64,6 +64,9 @@ class MountError(BpfError):
     code = "KM1103"
     next_step = "Mount it, or name the right place with the option."
 
+    def __init__(self, sentence: str, next_step: str | None = None) -> None:
+        super().__init__(sentence, 0, next_step)
+
 
 class AlreadyRunning(KmeshError):
     """Another daemon holds the pins."""

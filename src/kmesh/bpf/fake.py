@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from kmesh.abi import layout
 from kmesh.abi.check import seal, seal_enrol
 from kmesh.abi.layout import SLOT_SIZE, Reason, VipAction, VipKey
-from kmesh.core.tables import Found, Outcome
 from kmesh.core.commands import CIDR, CONFIG, ENROL, POD, VIP, Drop, Put, WriteSlots
+from kmesh.core.tables import Found, Outcome
 from kmesh.errors import BpfError
 
 if TYPE_CHECKING:
@@ -73,7 +73,12 @@ class FakeKernel:
         """Everything that is in the tables."""
         t = self.tables
         return Found(
-            dict(t[VIP]), dict(t[CIDR]), dict(t[ENROL]), dict(t[POD]), bytes(self.slots), t[CONFIG][bytes(4)]
+            dict(t[VIP]),
+            dict(t[CIDR]),
+            dict(t[ENROL]),
+            dict(t[POD]),
+            bytes(self.slots),
+            t[CONFIG][bytes(4)],
         )
 
     def connect(self, netns: int, addr: bytes, port: int, roll: int = 0) -> Decision:
@@ -154,7 +159,9 @@ class FakeKernel:
 class FaultyTables(FakeKernel):
     """A FakeKernel whose calls fail when ``fails(op number)`` says so; the prefix is applied."""
 
-    def __init__(self, fails: Callable[[int], bool], vips: int = 1 << 16, slots: int = 1 << 16) -> None:
+    def __init__(
+        self, fails: Callable[[int], bool], vips: int = 1 << 16, slots: int = 1 << 16
+    ) -> None:
         super().__init__(vips, slots)
         self._fails = fails
         self._calls = 0

@@ -58,9 +58,7 @@ def map_info(fd: int) -> MapInfo:
     """Kernel's description of a map."""
     info = ffi.new("struct km_map_info *")
     check(lib.km_map_info(fd, info), "read map info")
-    return MapInfo(
-        info.id, info.type, info.key_size, info.value_size, info.max_entries, info.flags
-    )
+    return MapInfo(info.id, info.type, info.key_size, info.value_size, info.max_entries, info.flags)
 
 
 def update(fd: int, key: bytes, value: bytes) -> None:
@@ -239,13 +237,13 @@ class Object:
         text: str = ffi.string(lib.km_log_text()).decode(errors="replace")
         return text.strip()
 
-    def _map(self, name: str):  # type: ignore[no-untyped-def] # noqa: ANN202
+    def _map(self, name: str):  # type: ignore[no-untyped-def]
         found = lib.bpf_object__find_map_by_name(self._object, name.encode())
         if found == ffi.NULL:
             raise BpfError(f"the object has no map {name}")
         return found
 
-    def _program(self, name: str):  # type: ignore[no-untyped-def] # noqa: ANN202
+    def _program(self, name: str):  # type: ignore[no-untyped-def]
         found = lib.bpf_object__find_program_by_name(self._object, name.encode())
         if found == ffi.NULL:
             raise BpfError(f"the object has no program {name}")

@@ -156,7 +156,9 @@ def _start(plane: DataPlane, sizes: Sizes) -> DataPlane:
     return plane
 
 
-def load(existing: dict[str, int], entries: dict[str, int]) -> tuple[dict[str, int], dict[str, int]]:
+def load(
+    existing: dict[str, int], entries: dict[str, int]
+) -> tuple[dict[str, int], dict[str, int]]:
     """(maps, programs) as new fds, using existing maps and sizing the others; nothing is attached.
 
     Raises ProgramRefused with the verifier's last lines.

@@ -22,7 +22,8 @@ def require(kind: str, path: str, option: str) -> str:
     where = os.path.abspath(path)
     if not os.path.isdir(where):
         raise MountError(
-            f"{option} {where} does not exist", f"mkdir -p {where} && mount -t {kind} {kind} {where}"
+            f"{option} {where} does not exist",
+            f"mkdir -p {where} && mount -t {kind} {kind} {where}",
         )
     if where not in mount_points(kind, Path("/proc/mounts").read_text()):
         raise MountError(
@@ -44,7 +45,7 @@ def find_cgroup2() -> str:
 
 
 def holder(directory: str) -> str:
-    """``pid N (command)`` of the process that holds the lock on a directory, as /proc/locks has it."""
+    """``pid N (command)`` of the process that /proc/locks names for a directory."""
     inode = os.stat(directory).st_ino
     for line in Path("/proc/locks").read_text().splitlines():
         row = line.split()

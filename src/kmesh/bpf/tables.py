@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import mmap
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from kmesh.abi.layout import HOOKS, REASONS, SLOT_SIZE, Config, Hook, Reason
 from kmesh.bpf import lib
@@ -13,12 +13,13 @@ from kmesh.core.tables import Found, Outcome
 from kmesh.errors import BpfError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from kmesh.bpf.load import DataPlane
     from kmesh.core.commands import Op
 
 SLOT, REASON = "km_slot", "km_reason"
+Row = TypeVar("Row")
 
 
 class KernelTables:
@@ -75,7 +76,9 @@ class KernelTables:
                 counts[Hook(index // REASONS), Reason(index % REASONS)] = total
         return counts
 
-    def _apply(self, kind: type, table: str, commands: Iterable[object]) -> tuple[int, BpfError | None]:
+    def _apply(
+        self, kind: type, table: str, commands: Iterable[object]
+    ) -> tuple[int, BpfError | None]:
         if kind is Put:
             rows = [(c.key, c.value) for c in commands if isinstance(c, Put)]
             if table == VIP:
@@ -105,7 +108,7 @@ def _kind(op: Op) -> tuple[type, str]:
     return type(command), "" if isinstance(command, WriteSlots) else command.table
 
 
-def _each(call, rows: Sequence[object]) -> tuple[int, BpfError | None]:  # type: ignore[no-untyped-def] # noqa: ANN001
+def _each(call: Callable[[Row], None], rows: Sequence[Row]) -> tuple[int, BpfError | None]:
     for count, row in enumerate(rows):
         try:
             call(row)

@@ -56,12 +56,16 @@ class Drop(NamedTuple):
 Command = WriteSlots | Put | Drop
 
 
+Owner = tuple[bytes, int] | int | None
+"""A frontend, the cookie of a pod's namespace, or nobody in particular."""
+
+
 class Op(NamedTuple):
-    """A command, when, and for which frontend (or pod cookie) it is done."""
+    """A command, when it is done, and for whom."""
 
     phase: Phase
     command: Command
-    owner: object
+    owner: Owner
 
 
 VIP, CIDR, ENROL, POD, CONFIG = "km_vip", "km_cidr", "km_enrol", "km_pod", "km_config"

@@ -75,7 +75,12 @@ def endpoint_address(addresses: tuple[bytes, ...], ipv4: bool, families: Familie
 
 
 def select(
-    store: Store, service: Service, port: Port, ipv4: bool, source: Profile, id_of: Callable[[str], int]
+    store: Store,
+    service: Service,
+    port: Port,
+    ipv4: bool,
+    source: Profile,
+    id_of: Callable[[str], int],
 ) -> Selection:
     """Endpoints of one service port for clients at ``source`` that dialled a VIP of a family."""
     found = list(_usable(store, service, port, source))
@@ -135,9 +140,7 @@ def _pack(found: list[Candidate], id_of: Callable[[str], int]) -> Selection:
     port = found[0].port
     shared = all(candidate.port == port for candidate in found)
     pack = SLOT_TAIL.pack
-    slots = [
-        c.addr + pack(id_of(c.workload.uid), 0 if shared else c.port, 0) for c in found
-    ]
+    slots = [c.addr + pack(id_of(c.workload.uid), 0 if shared else c.port, 0) for c in found]
     if any(weight != weights[0] for weight in weights):
         counts = apportion(weights)
         slots = [slot for slot, count in zip(slots, counts, strict=True) for _ in range(count)]

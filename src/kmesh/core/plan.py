@@ -74,8 +74,11 @@ class Planner:
             self._users[segment] = self._users.get(segment, 0) + 1
         self._keep(key, Realised(target, segment))
 
-    def plan(self, frontend: Frontend, wanted: Rows) -> list[Op]:
-        """Operations for one frontend; raises Full (and reserves nothing) when it does not fit."""
+    def plan(self, frontend: Frontend, wanted: Rows, drops: bool = True) -> list[Op]:
+        """Operations for one frontend, without ``drops`` only those that put something.
+
+        Raises Full (and reserves nothing) when it does not fit.
+        """
         records = self.records
         puts = [
             (key, target)
@@ -92,10 +95,10 @@ class Planner:
         except Full:
             self.abandon(ops)
             raise
-        for key in self.frontends.get(frontend, ()):
-            if key not in wanted:
-                ops.append(Op(_drop_phase(key), Drop(VIP, key), frontend))
-        return ops + self._cidr(frontend, bool(wanted))
+        if drops:
+            stale = (key for key in self.frontends.get(frontend, ()) if key not in wanted)
+            ops += [Op(_drop_phase(key), Drop(VIP, key), frontend) for key in stale]
+        return ops + self._cidr(frontend, bool(wanted), drops)
 
     def tidy(self) -> list[Op]:
         """Operations for when nothing is pending: without CIDR VIPs the trie need not be asked."""
@@ -177,13 +180,13 @@ class Planner:
                 del self._by_content[segment.service, segment.slots]
             self.segments.release(segment.base, len(segment.slots) // SLOT_SIZE, now)
 
-    def _cidr(self, frontend: Frontend, wanted: bool) -> list[Op]:
+    def _cidr(self, frontend: Frontend, wanted: bool, drops: bool) -> list[Op]:
         addr, plen = frontend
         if plen == 128 or wanted == (frontend in self.cidrs):
             return []
         key = CidrKey(plen, addr).pack()
         if not wanted:
-            return [Op(Phase.DROP_CIDR, Drop(CIDR, key), frontend)]
+            return [Op(Phase.DROP_CIDR, Drop(CIDR, key), frontend)] if drops else []
         put = Op(Phase.PUT_CIDR, Put(CIDR, key, Cidr(addr, plen).pack()), frontend)
         if self.cidrs_on:
             return [put]
@@ -191,8 +194,21 @@ class Planner:
 
 
 def order(ops: Iterable[Op]) -> list[Op]:
-    """The operations of any number of frontends in an order that obeys the law."""
-    return sorted(ops, key=lambda op: op.phase)
+    """The operations of any number of frontends in an order that obeys the law.
+
+    A longer prefix hides a shorter one. What is put must hide the shorter prefix before that one
+    changes, and what is dropped may uncover it only when it is as wanted: puts go from the exact
+    addresses to the shortest prefix, drops the other way.
+    """
+    return sorted(ops, key=_place)
+
+
+def _place(op: Op) -> tuple[int, int, int]:
+    if op.phase is Phase.SLOTS or not isinstance(op.owner, tuple):
+        return op.phase, 0, 0
+    if op.phase < Phase.DROP_CIDR:
+        return Phase.PUT_OWN_PORT, -op.owner[1], op.phase
+    return Phase.DROP_CIDR, op.owner[1], op.phase
 
 
 def record(target: Target, segment: Segment | None) -> Record:

@@ -1,0 +1,346 @@
+"""From resources to map writes: what is dirty, what is planned next, what failed.
+
+Pure: times are arguments, the writer task applies the operations and reports the outcome. Nothing
+is planned before the first answer of the control plane is whole (``start``): half a mesh would
+send all traffic to the endpoints that came first, and on adopted maps it would drop live ones.
+"""
+
+from __future__ import annotations
+
+from heapq import nlargest, nsmallest
+from itertools import islice
+from typing import TYPE_CHECKING, NamedTuple
+
+from kmesh.abi import layout
+from kmesh.abi.layout import SLOT_SIZE, Reason, VipAction
+from kmesh.core.ids import Ids
+from kmesh.core.plan import Planner, Segment, frontend_of, order
+from kmesh.core.pods import Pods, decode_pod
+from kmesh.core.render import Render, Target, choose
+from kmesh.core.segments import Full, Segments, SegmentStatistics
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from kmesh.core.commands import Op, Owner
+    from kmesh.core.model import Service, Workload
+    from kmesh.core.store import Frontend, Store
+    from kmesh.core.tables import Found, Outcome
+
+EXACT = 128
+SLICE_FRONTENDS = 64
+SLICE_ENDPOINTS = 1000
+FIRST_RETRY, LAST_RETRY = 0.05, 5.0
+
+
+class Failure(NamedTuple):
+    """A frontend or pod that could not be written: how often, when it is tried again, why."""
+
+    attempts: int
+    due: float
+    why: str
+
+
+class Statistics(NamedTuple):
+    """The state of the tables as the planner sees it."""
+
+    started: bool
+    workloads: int
+    services: int
+    dirty: int
+    failing: int
+    records: int
+    record_capacity: int
+    cidrs: int
+    pods: int
+    views: int
+    conflicts: int
+    segments: SegmentStatistics
+
+
+class Steering:
+    """The brain of the writer."""
+
+    def __init__(
+        self,
+        store: Store,
+        segments: Segments,
+        vip_capacity: int,
+        open_reasons: int = 0,
+        bypass_waypoints: bool = False,
+    ) -> None:
+        self.store = store
+        self.planner = Planner(segments, vip_capacity, open_reasons)
+        self.service_ids = Ids()
+        self.workload_ids = Ids()
+        self.pods = Pods(self.workload_ids.get)
+        self.failing: dict[Owner, Failure] = {}
+        self.started = False
+        self._render = Render(store, self.service_ids.get, self.workload_ids.get, bypass_waypoints)
+        self._dirty: dict[Frontend, None] = {}
+        self._dirty_cidrs: set[Frontend] = set()
+        self._to_drop: set[Frontend] = set()
+        self._dirty_pods: dict[int, None] = {}
+        self._unbound: set[Frontend] = set()
+        self._gone: dict[str, None] = {}
+
+    def adopt(self, found: Found) -> None:
+        """Take over everything the kernel holds."""
+        for raw, value in found.vips.items():
+            row = layout.Vip.unpack(value)
+            target, segment = decode(row, found.slots)
+            self.planner.adopt(raw, target, segment)
+            self.service_ids.reserve(row.service)
+            self._unbound.add(frontend_of(raw))
+        for raw in found.cidrs:
+            key = layout.CidrKey.unpack(raw)
+            self.planner.cidrs.add((key.addr, key.plen))
+        self.planner.cidrs_on = bool(found.config and layout.Config.unpack(found.config).cidrs)
+        for workload in slots_of(found):
+            self.workload_ids.reserve(workload)
+        names = {int.from_bytes(raw, "little"): decode_pod(v) for raw, v in found.pods.items()}
+        rows = {
+            int.from_bytes(raw, "little"): layout.Enrol.unpack(v) for raw, v in found.enrols.items()
+        }
+        self.pods.adopt(names, rows)
+        for cookie, enrol in rows.items():
+            self.workload_ids.bind(names.get(cookie, ""), enrol.workload)
+
+    def put(self, items: Iterable[tuple[str, Workload | Service | None]]) -> None:
+        """New, changed and (None) removed resources."""
+        items = list(items)
+        changes = self.store.apply(items)
+        self._soil(changes.frontends)
+        self._gone.update((name, None) for name, value in items if value is None)
+        if self.pods.wanted:
+            for cookie, uid in self.pods.wanted.items():
+                if uid in changes.workloads:
+                    self._dirty_pods[cookie] = None
+
+    def start(self) -> None:
+        """The control plane's first answer is whole: plan, and drop what it does not know."""
+        self.started = True
+        for cookie, row in self.pods.rows.items():  # before their records are planned
+            self.pods.view(self.pods.wanted.get(cookie, ""), self.store, row.view)
+        self._soil(self.planner.frontends)
+        self._dirty_pods.update(dict.fromkeys(self.pods.wanted))
+
+    def enrol(self, cookie: int, uid: str) -> None:
+        """Bring a namespace into the mesh as a workload (or change which it is)."""
+        self.pods.wanted[cookie] = uid
+        self._dirty_pods[cookie] = None
+
+    def withdraw(self, cookie: int) -> None:
+        """Take a namespace out of the mesh; an unknown cookie is fine."""
+        self.pods.wanted.pop(cookie, None)
+        self._dirty_pods[cookie] = None
+
+    def idle(self) -> bool:
+        """Whether nothing is left to plan (failures wait for their time)."""
+        return not self._dirty_pods and not (self.started and self._frontends_left())
+
+    def next_due(self) -> float | None:
+        """When the next failed frontend or pod is to be tried again."""
+        return min((failure.due for failure in self.failing.values()), default=None)
+
+    def next_ops(self, now: float) -> list[Op]:
+        """One slice of operations in a lawful order; raises Full when a table must grow first."""
+        self.planner.segments.wake(now)
+        self._revive(now)
+        if self.started and self._frontends_left():
+            return order(self._frontend_ops())
+        ops = self._pod_ops()
+        if not ops and self.idle():
+            self._forget_names()
+            ops = self.planner.tidy()
+        return ops
+
+    def report(self, ops: Sequence[Op], outcome: Outcome, now: float) -> None:
+        """What became of a slice: those after the failed one are planned again."""
+        for op in ops[: outcome.done]:
+            if isinstance(op.owner, int):
+                self.pods.done(op)
+            else:
+                self.planner.done(op, now)
+        rest = ops[outcome.done :]
+        if rest:
+            self.planner.abandon(rest, now)
+            for op in rest[1:]:
+                self._mark(op.owner)
+            self.fail(rest[0].owner, str(outcome.error), now)
+        else:
+            for op in ops:
+                self.failing.pop(op.owner, None)
+        if any(isinstance(op.owner, int) for op in ops):
+            self._new_views()
+
+    def fail(self, owner: Owner, why: str, now: float) -> None:
+        """Keep the old rows of a frontend or pod and try again later."""
+        attempts = self.failing[owner].attempts + 1 if owner in self.failing else 1
+        wait = min(FIRST_RETRY * 2 ** (attempts - 1), LAST_RETRY)
+        self.failing[owner] = Failure(attempts, now + wait, why)
+        if isinstance(owner, int):
+            self._dirty_pods.pop(owner, None)
+        elif owner is not None:
+            self._clean(owner)
+
+    def first_dirty(self) -> Frontend | None:
+        """The frontend that is planned next: the one to fail when a table cannot grow."""
+        return next(iter(self._next_dirty()[0]), None)
+
+    def rejected(self) -> dict[str, str]:
+        """Services whose frontends are failing, and why."""
+        return {
+            key: failure.why
+            for owner, failure in self.failing.items()
+            if isinstance(owner, tuple)
+            for key in self.store.claimants.get(owner, ())
+        }
+
+    def statistics(self) -> Statistics:
+        """For metrics and dumps."""
+        store, planner = self.store, self.planner
+        return Statistics(
+            self.started, len(store.workloads), len(store.services),
+            self._frontends_left() + len(self._dirty_pods), len(self.failing), len(planner.records),
+            planner.vip_capacity, len(planner.cidrs), len(self.pods.rows), len(self.pods.views),
+            store.claims.conflicts, planner.segments.statistics(),
+        )  # fmt: skip
+
+    def _frontend_ops(self) -> list[Op]:
+        frontends, drops = self._next_dirty()
+        ops: list[Op] = []
+        work = 0
+        for count, frontend in enumerate(frontends):
+            if count and work > SLICE_ENDPOINTS:
+                break
+            self._bind(frontend)
+            rows = self._render.rows(frontend, self.pods.views)
+            work += sum(len(target.slots) for target in rows.values()) // SLOT_SIZE
+            try:
+                planned = self.planner.plan(frontend, rows, drops)
+            except Full:
+                if ops:
+                    break
+                raise
+            ops += planned
+            self._clean(frontend)
+            if not drops:
+                self._to_drop.add(frontend)
+            elif not planned:
+                self.failing.pop(frontend, None)
+        return ops
+
+    def _next_dirty(self) -> tuple[list[Frontend], bool]:
+        """The next frontends, and whether to drop as well as put; see plan.order.
+
+        As long as a CIDR is dirty there are two passes: puts down to the shortest prefix, then
+        drops from there upwards.
+        """
+        if self._dirty:
+            drops = not self._dirty_cidrs and not self._to_drop
+            return list(islice(self._dirty, SLICE_FRONTENDS)), drops
+        if self._dirty_cidrs:
+            return nlargest(SLICE_FRONTENDS, self._dirty_cidrs, key=_length), False
+        return nsmallest(SLICE_FRONTENDS, self._to_drop, key=_length), True
+
+    def _pod_ops(self) -> list[Op]:
+        ops: list[Op] = []
+        views = set(self.pods.views)
+        for cookie in self._dirty_pods:
+            ops += self.pods.plan(cookie, self.store, self.started)
+        if set(self.pods.views) != views and self._mark_sensitive():
+            return order(self._frontend_ops())  # a view's records come before its pods
+        self._dirty_pods.clear()
+        return order(ops)
+
+    def _new_views(self) -> None:
+        if self.pods.retire():
+            self._mark_sensitive()
+
+    def _mark_sensitive(self) -> bool:
+        profiles = {view.profile for view in self.pods.views.values()} | {self.store.home}
+        known = {*self.store.claimants, *self.planner.frontends}
+        marked = [f for f in known if any(self.store.sensitive(f, p) for p in profiles)]
+        self._soil(marked)
+        return bool(marked) and self.started
+
+    def _soil(self, frontends: Iterable[Frontend]) -> None:
+        for frontend in frontends:
+            if frontend[1] == EXACT:
+                self._dirty[frontend] = None
+            else:
+                self._dirty_cidrs.add(frontend)
+
+    def _clean(self, frontend: Frontend) -> None:
+        self._dirty.pop(frontend, None)
+        self._dirty_cidrs.discard(frontend)
+        self._to_drop.discard(frontend)
+
+    def _frontends_left(self) -> int:
+        return len(self._dirty) + len(self._dirty_cidrs) + len(self._to_drop)
+
+    def _mark(self, owner: Owner) -> None:
+        if isinstance(owner, int):
+            self._dirty_pods[owner] = None
+        elif owner is not None:
+            self._soil([owner])
+
+    def _revive(self, now: float) -> None:
+        for owner, failure in self.failing.items():
+            if failure.due <= now:
+                self._mark(owner)
+
+    def _bind(self, frontend: Frontend) -> None:
+        """Before an adopted frontend is first planned: take its ids over from its rows."""
+        if frontend not in self._unbound:
+            return
+        self._unbound.discard(frontend)
+        keys = self.store.claimants.get(frontend, ())
+        service = choose([self.store.services[key] for key in keys], "") if keys else None
+        for key in self.planner.frontends.get(frontend, ()):
+            target = self.planner.records[key].target
+            if service is not None and key[16:20] == bytes(4):
+                self.service_ids.bind(service.key, target.service)
+            for at in range(0, len(target.slots), SLOT_SIZE):
+                slot = layout.Slot.unpack(target.slots[at : at + SLOT_SIZE])
+                uid = self.store.claims.owner(self.store.home.network, slot.addr)
+                if uid is not None:
+                    self.workload_ids.bind(uid, slot.workload)
+
+    def _forget_names(self) -> None:
+        for name in self._gone:
+            if name not in self.store.workloads and name not in self.pods.wanted.values():
+                self.workload_ids.drop(name)
+            if name not in self.store.services:
+                self.service_ids.drop(name)
+        self._gone.clear()
+
+
+def _length(frontend: Frontend) -> int:
+    return frontend[1]
+
+
+def decode(row: layout.Vip, slots: bytes) -> tuple[Target, Segment | None]:
+    """A kernel record as target and segment; no segment when its slots do not carry its gen."""
+    segment = None
+    content = b""
+    if row.action == VipAction.BALANCE:
+        raw = bytearray(slots[row.base * SLOT_SIZE : (row.base + row.slots) * SLOT_SIZE])
+        gen = row.gen.to_bytes(2, "little")
+        whole = len(raw) == row.slots * SLOT_SIZE
+        if whole and raw[22::24] == gen[:1] * row.slots and raw[23::24] == gen[1:] * row.slots:
+            raw[22::24] = raw[23::24] = bytes(row.slots)
+            content = bytes(raw)
+            segment = Segment(row.base, row.gen, row.service, content)
+    reason = Reason(row.reason) if row.reason in Reason._value2member_map_ else Reason.INCONSISTENT
+    action = VipAction(row.action) if row.action <= VipAction.PASS else VipAction.NONE
+    return Target(action, reason, row.service, row.port, content, row.flags), segment
+
+
+def slots_of(found: Found) -> Iterable[int]:
+    """Workload ids in the slots that records refer to."""
+    for value in found.vips.values():
+        row = layout.Vip.unpack(value)
+        for at in range(row.base * SLOT_SIZE, (row.base + row.slots) * SLOT_SIZE, SLOT_SIZE):
+            yield int.from_bytes(found.slots[at + 16 : at + 20], "little")

@@ -1,0 +1,11 @@
+"""Shared fixtures: the event loop, and what a test needs of the machine."""
+
+from __future__ import annotations
+
+import pytest
+
+
+@pytest.fixture
+def anyio_backend() -> tuple[str, dict[str, bool]]:
+    """Every asynchronous test runs on the loop that the daemon runs on."""
+    return "asyncio", {"use_uvloop": True}
