@@ -1,7 +1,8 @@
 """The server inside a pod: says the pod's name, then echoes; TCP and UDP, standard library only.
 
-``python -m kmesh.lab.echo NAME CONTROL_FD ADDRESS,... PORT,...``. On TCP the name and a newline
-come first, then every byte back; on UDP each datagram is answered by name, newline and its bytes.
+``python -m kmesh.lab.echo NETNS NAME CONTROL_FD ADDRESS,... PORT,...`` inside the namespace (NETNS
+is only for those who read process lists). On TCP the name and a newline come first, then every
+byte back; on UDP each datagram is answered by name, newline and its bytes.
 """
 
 from __future__ import annotations
@@ -104,8 +105,8 @@ def serve(name: str, control: socket.socket, addresses: list[str], ports: list[i
 
 if __name__ == "__main__":
     serve(
-        sys.argv[1],
-        socket.socket(fileno=int(sys.argv[2])),
-        [one for one in sys.argv[3].split(",") if one],
-        [int(one) for one in sys.argv[4].split(",") if one],
+        sys.argv[2],
+        socket.socket(fileno=int(sys.argv[3])),
+        [one for one in sys.argv[4].split(",") if one],
+        [int(one) for one in sys.argv[5].split(",") if one],
     )

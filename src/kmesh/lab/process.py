@@ -77,7 +77,8 @@ class Starting:
         self._pod, self._log = pod, log
         self._ours, theirs = socket.socketpair()
         addresses = [one for one in pod.addresses if ipv6 or ":" not in one]
-        server = [sys.executable, "-m", "kmesh.lab.echo", pod.name, str(theirs.fileno())]
+        server = [sys.executable, "-m", "kmesh.lab.echo", pod.netns, pod.name]
+        server.append(str(theirs.fileno()))
         inside = ["nsenter", f"--net={netns.path(pod.netns)}", *server]
         ports = [str(port) for port in pod.ports]
         # The shell leaves at once: the server belongs to init and never becomes our zombie.
