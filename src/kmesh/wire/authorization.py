@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from kmesh.core import addr
 from kmesh.core.model import Action, Authorization, Match, PolicyScope, StringMatch
-from kmesh.wire.fields import LEN, VARINT, Field, fields, packed, text
+from kmesh.wire.fields import LEN, VARINT, Field, check_unknown, fields, packed, text
 
 if TYPE_CHECKING:
     from enum import IntEnum
@@ -34,8 +34,7 @@ def _string_match(data: bytes) -> StringMatch:
         if 1 <= field.tag <= 3:
             found = StringMatch(("exact", "prefix", "suffix")[field.tag - 1], text(field))
         elif field.tag == 4:
-            for _ in fields(field.body, 5):
-                pass  # Empty: only its form matters
+            check_unknown(field.body, 5)
             found = StringMatch("presence")
     if found is None:
         raise ValueError("a string match is neither exact, prefix, suffix nor presence")

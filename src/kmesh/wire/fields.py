@@ -69,6 +69,17 @@ def _skip(data: bytes, at: int, tag: int, kind: int, depth: int) -> int:
         at = _skip(data, at, inner, kind, depth + 1)
 
 
+def check_unknown(data: bytes, depth: int) -> None:
+    """A message of which no field is known; raises Malformed.
+
+    Field number 0 passes here and within groups, as it does in Google's parser.
+    """
+    at = 0
+    while at < len(data):
+        tag, kind, at = _tag(data, at)
+        at = _skip(data, at, tag, kind, depth)
+
+
 def fields(data: bytes, depth: int = 0) -> Iterator[Field]:
     """Every VARINT and LEN field in order; others are checked and left out.
 
@@ -77,7 +88,7 @@ def fields(data: bytes, depth: int = 0) -> Iterator[Field]:
     at = 0
     while at < len(data):
         tag, kind, at = _tag(data, at)
-        if tag == 0:  # only groups may have it
+        if tag == 0:
             raise Malformed("the message is malformed")
         if kind == VARINT:
             number, at = _varint(data, at, 10)
