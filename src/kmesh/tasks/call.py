@@ -29,11 +29,14 @@ _PREFIX = struct.Struct(">BI")
 
 
 class Call:
-    """Owns its connection: closing one closes the other."""
+    """One stream of ``http2``, which has no other."""
 
     def __init__(self, http2: Http2) -> None:
-        self.http2 = http2
+        """Raises Ended when the connection is already gone."""
         self._fate = http2.fate
+        if self._fate.ended is not None:
+            raise self._fate.ended
+        self._http2 = http2
         self._stream: Stream = http2.processor.connection.create_stream(wrapper=self._fate)
         self._release: Callable[[], None] | None = None
         self._accepted = False
@@ -50,19 +53,17 @@ class Call:
             ("user-agent", USER_AGENT),
             *metadata,
         ]
-        processor = self.http2.processor
+        processor = self._http2.processor
         try:
             self._release = await self._stream.send_request(headers, _processor=processor)
-        except ProtocolError as error:
-            raise self._cause("protocol", str(error)) from error
-        # grpclib acknowledges even when the transport is gone.
+        except (ProtocolError, RuntimeError) as error:
+            raise self._unsent(error) from error
+        # grpclib's buffer acknowledges even when the transport is gone.
         self._stream.buffer = Buffer(self._acknowledge)
         self._fate.stream = self._stream
-        if self._fate.ended is not None:
-            raise self._fate.ended
 
     def _acknowledge(self, size: int) -> None:
-        connection = self.http2.connection
+        connection = self._http2.connection
         if self._stream.id is not None and not connection.is_closing():
             connection.ack(self._stream.id, size)
 
@@ -74,9 +75,15 @@ class Call:
             for at in range(0, len(data), _SLICE):
                 await self._stream.send_data(bytes(data[at : at + _SLICE]))
                 await asyncio.sleep(0)
-        except ProtocolError as error:
-            raise self._cause("protocol", str(error) or repr(error)) from error
+        except (ProtocolError, RuntimeError) as error:
+            raise self._unsent(error) from error
         return length
+
+    def _unsent(self, error: ProtocolError | RuntimeError) -> Exception:
+        """uvloop refuses to write to a closed transport with RuntimeError; others are bugs."""
+        if isinstance(error, RuntimeError) and self._fate.ended is None:
+            return error
+        return self._cause("protocol", str(error) or repr(error))
 
     async def length(self, limit: int) -> int:
         """Wait for the next message; its length in bytes. Raises Ended at the end of the stream,
@@ -134,13 +141,13 @@ class Call:
         return Ended(reason, sentence)
 
     def close(self) -> None:
-        """Reset the stream when it is still open, and close the connection."""
-        if self._release is not None:
-            if self._stream.closable:
-                self._stream.reset_nowait(ErrorCodes.CANCEL)
-            self._release()
-            self._release = None
-        self.http2.close()
+        """Reset the stream when it is still open."""
+        if self._release is None:
+            return
+        if self._stream.closable:
+            self._stream.reset_nowait(ErrorCodes.CANCEL)
+        self._release()
+        self._release = None
 
 
 _STATUS = frozenset(str(status.value) for status in Status)

@@ -31,6 +31,11 @@ if TYPE_CHECKING:
     from kmesh.core.options import XdsOptions
 
 
+# Where a frame's type is, and which one a server starts with.
+_TYPE_AT = 3
+_SETTINGS = b"\4"
+
+
 def code_name(code: int | ErrorCodes | None) -> str:
     """HTTP/2 error code as a word, or its number when it has none."""
     return ErrorCodes(code).name if code in list(ErrorCodes) else str(code)
@@ -105,7 +110,7 @@ class _Processor(EventsProcessor):
 
 
 class Http2(H2Protocol):
-    """The connection. ``heard`` is set by every byte that arrives."""
+    """The connection. Whatever arrives sets ``heard`` and ``last_heard`` (the loop's time)."""
 
     processor: _Processor
     transport: Transport
@@ -125,6 +130,9 @@ class Http2(H2Protocol):
         super().__init__(_Handler(), config, h2_config)
         self.fate = Fate()
         self.heard = asyncio.Event()
+        self._greeting = b""
+        self._loop = asyncio.get_running_loop()
+        self.last_heard = self._loop.time()
 
     def connection_made(self, transport: BaseTransport) -> None:
         super().connection_made(transport)
@@ -134,7 +142,8 @@ class Http2(H2Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.heard.set()
-        if self.connection.is_closing():
+        self.last_heard = self._loop.time()
+        if self.connection.is_closing() or not self._greeted(data):
             return
         try:
             events = self.connection.feed(data)
@@ -147,6 +156,20 @@ class Http2(H2Protocol):
             self.processor.process(event)
         if not self.connection.is_closing():
             self.connection.flush()
+
+    def _greeted(self, data: bytes) -> bool:
+        """Whether the peer's first frame is SETTINGS, as it must be.
+
+        h2 alone would take another protocol's first bytes for a length and wait for megabytes.
+        """
+        if len(self._greeting) < _TYPE_AT + 1:
+            self._greeting += data[: _TYPE_AT + 1]
+            kind = self._greeting[_TYPE_AT : _TYPE_AT + 1]
+            if kind and kind != _SETTINGS:
+                self.fate.end("protocol", f"the peer speaks no HTTP/2: {self._greeting!r}")
+                self.processor.close()
+                return False
+        return True
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self.fate.end("lost", f"connection lost{f': {exc}' if exc else ''}")
@@ -194,8 +217,9 @@ async def _resolve(options: XdsOptions) -> list[str]:
             found = await loop.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
     except TimeoutError as error:
         raise Ended("dns", f"no answer for the name {target.host} in time") from error
-    except OSError as error:
-        raise Ended("dns", f"{target.host}: {error.strerror or error}") from error
+    except (OSError, UnicodeError) as error:
+        # UnicodeError: what cannot be a host name at all, such as a label of 64 characters.
+        raise Ended("dns", f"{target.host}: {error}") from error
     return list(dict.fromkeys(str(info[4][0]) for info in found))
 
 
@@ -222,7 +246,10 @@ async def _open(options: XdsOptions, address: str, context: ssl.SSLContext | Non
         why = getattr(error, "verify_message", "") or error.reason or str(error)
         raise Ended("tls", f"{target} ({address}): {why}") from error
     except OSError as error:
-        raise Ended("connect", f"{target} ({address}): {error.strerror or error}") from error
+        if context is not None and not error.errno:
+            text = f"{target} ({address}) closed the connection during the TLS handshake"
+            raise Ended("tls", text) from error
+        raise Ended("connect", f"{target} ({address}): {error.strerror or error!r}") from error
     if transport.get_extra_info("ssl_object").selected_alpn_protocol() != "h2":
         transport.abort()
         raise Ended("tls", f"{target} ({address}) does not offer HTTP/2 (ALPN h2)")
