@@ -103,7 +103,7 @@ class Dialling:
                 stream.close()
 
     def progress(self) -> dict[str, Any] | None:
-        """Wait for the next line: ``{"done": k}``, ``{"held": k}``; None once the report is in."""
+        """Wait for the next line, ``done`` and ``at``, or ``held``; None once the report is in."""
         line = _stream(self._process.stdout).readline()
         if not line:
             return None

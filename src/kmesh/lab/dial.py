@@ -1,8 +1,8 @@
 """The client inside a pod: dials one target N times and counts who answers; standard library only.
 
-``python -m kmesh.lab.dial '<json>'`` with the fields of :class:`Order`; prints JSON lines: progress
-``{"done": k}`` while it runs, at last the report (see ``kmesh.lab.report``). With ``hold`` every
-connection stays open and, when standard input has a line or ends, each must still echo.
+``python -m kmesh.lab.dial '<json>'`` with the fields of :class:`Order`. It prints JSON lines: while
+it runs ``{"done": k, "at": <monotonic seconds>}``, at last what ``connect.Report`` holds. With
+``hold`` each connection stays open and must echo again once standard input has a line or ends.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def main(order: Order) -> None:
             else:
                 sock.close()
         if order.progress and done % order.progress == 0:
-            _say({"done": done})
+            _say({"done": done, "at": time.monotonic()})
         if order.spacing:
             time.sleep(order.spacing)
     seconds = time.monotonic() - began

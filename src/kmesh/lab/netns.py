@@ -101,7 +101,13 @@ def _batch(netns: str, lines: Iterable[str]) -> None:
 def _ip(*args: str, stdin: str = "", check: bool = True) -> None:
     try:
         done = subprocess.run(
-            ["ip", *args], input=stdin, capture_output=True, text=True, check=False, timeout=60
+            ["ip", *args],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+            start_new_session=True,  # a Ctrl-C must not reach it half-way
         )
     except FileNotFoundError as error:
         raise LabError("the program ip is missing", "Install the package iproute2.") from error
