@@ -73,6 +73,8 @@ class Pods:
             drops = [Op(Phase.WITHDRAW, Drop(ENROL, key), cookie)]
             drops += [Op(Phase.FORGET_POD, Drop(POD, key), cookie)]
             return drops if known else []
+        if not started and row is not None and self._names.get(cookie) == uid:
+            return []  # adopted: its view is worked out when the mesh is known
         view = self.view(uid, store, row.view if row else 0) if started else 0
         new = layout.Enrol(self._workload_id(uid), view, 0, 0)
         ops = []

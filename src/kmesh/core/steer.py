@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from heapq import nlargest, nsmallest
 from itertools import islice
+from math import inf
 from typing import TYPE_CHECKING, NamedTuple
 
 from kmesh.abi import layout
@@ -140,8 +141,9 @@ class Steering:
         return not self._dirty_pods and not (self.started and self._frontends_left())
 
     def next_due(self) -> float | None:
-        """When the next failed frontend or pod is to be tried again."""
-        return min((failure.due for failure in self.failing.values()), default=None)
+        """When the next failed frontend or pod is to be tried again; None when there is none."""
+        due = min((failure.due for failure in self.failing.values()), default=inf)
+        return None if due == inf else due
 
     def next_ops(self, now: float) -> list[Op]:
         """One slice of operations in a lawful order; raises Full when a table must grow first."""
@@ -163,14 +165,13 @@ class Steering:
             else:
                 self.planner.done(op, now)
         rest = ops[outcome.done :]
+        for owner in {op.owner for op in ops} - {op.owner for op in rest}:
+            self.failing.pop(owner, None)
         if rest:
             self.planner.abandon(rest, now)
             for op in rest[1:]:
                 self._mark(op.owner)
             self.fail(rest[0].owner, str(outcome.error), now)
-        else:
-            for op in ops:
-                self.failing.pop(op.owner, None)
         if any(isinstance(op.owner, int) for op in ops):
             self._new_views()
 
@@ -248,7 +249,10 @@ class Steering:
         ops: list[Op] = []
         views = set(self.pods.views)
         for cookie in self._dirty_pods:
-            ops += self.pods.plan(cookie, self.store, self.started)
+            planned = self.pods.plan(cookie, self.store, self.started)
+            if not planned:
+                self.failing.pop(cookie, None)
+            ops += planned
         if set(self.pods.views) != views and self._mark_sensitive():
             return order(self._frontend_ops())  # a view's records come before its pods
         self._dirty_pods.clear()
@@ -287,9 +291,10 @@ class Steering:
             self._soil([owner])
 
     def _revive(self, now: float) -> None:
-        for owner, failure in self.failing.items():
-            if failure.due <= now:
-                self._mark(owner)
+        due = [owner for owner, failure in self.failing.items() if failure.due <= now]
+        for owner in due:
+            self._mark(owner)
+            self.failing[owner] = self.failing[owner]._replace(due=inf)
 
     def _bind(self, frontend: Frontend) -> None:
         """Before an adopted frontend is first planned: take its ids over from its rows."""

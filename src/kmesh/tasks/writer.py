@@ -1,0 +1,161 @@
+"""The only writer of the pinned maps: resources in, map writes out, revisions back."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from typing import TYPE_CHECKING, NamedTuple
+
+import anyio
+import anyio.to_thread
+
+from kmesh.core.events import ADDRESS, Applied, Commit, Offer
+from kmesh.core.segments import Full
+from kmesh.errors import BpfError, CapacityError, KmeshError
+from kmesh.queues.mailbox import Mailbox
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from kmesh.core.model import Service, Workload
+    from kmesh.core.steer import Steering
+    from kmesh.core.tables import Tables
+
+log = logging.getLogger(__name__)
+
+TAKE = 256
+KEPT_DELAYS = 4096
+
+
+class WriterStatistics(NamedTuple):
+    """Counters since start; delays are seconds from a response's end to its last map write."""
+
+    revision: int
+    ops: int
+    batches: int
+    failures: int
+    refused: int
+    grown: int
+    delays: tuple[float, ...]
+
+
+class Writer:
+    """Tables are touched by ``run`` alone; everything else only leaves word."""
+
+    def __init__(
+        self,
+        tables: Tables,
+        steering: Steering,
+        report: Callable[[Applied], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.steering = steering
+        self.mailbox: Mailbox[str, Workload | Service | None] = Mailbox()
+        self._tables, self._report, self._clock = tables, report, clock
+        self._commits: deque[tuple[Commit, float]] = deque()
+        self._delays: deque[float] = deque(maxlen=KEPT_DELAYS)
+        self._revision = self._ops = self._batches = 0
+        self._failures = self._refused = self._grown = 0
+
+    def offer(self, offer: Offer) -> None:
+        """Resources of a response; policies are kept by the session and not written yet."""
+        if offer.type_url == ADDRESS:
+            self.mailbox.put((resource.name, resource.value) for resource in offer.upserts)  # type: ignore[misc]
+            self.mailbox.put((name, None) for name in offer.removed)
+
+    def commit(self, commit: Commit) -> None:
+        """A response ended; answered by ``report`` when all before it is in the kernel."""
+        self._commits.append((commit, self._clock()))
+        self.mailbox.nudge()
+
+    def enrol(self, cookie: int, uid: str) -> None:
+        """See Steering.enrol."""
+        self.steering.enrol(cookie, uid)
+        self.mailbox.nudge()
+
+    def withdraw(self, cookie: int) -> None:
+        """See Steering.withdraw."""
+        self.steering.withdraw(cookie)
+        self.mailbox.nudge()
+
+    async def run(self) -> None:
+        """Write until cancelled; a batch in flight is always finished."""
+        while True:
+            due = self.steering.next_due()
+            wait = 3600.0 if due is None else max(due - self._clock(), 0.001)
+            with anyio.move_on_after(wait):
+                await self.mailbox.wait()
+            while await self._turn():
+                await anyio.lowlevel.checkpoint()
+
+    async def _turn(self) -> bool:
+        """One slice of work, a few milliseconds; whether there may be more."""
+        taken = self.mailbox.take(TAKE)
+        if taken:
+            self.steering.put(taken)
+        if self.mailbox:
+            return True
+        if not self.steering.started and any(
+            commit.complete and commit.type_url == ADDRESS for commit, _ in self._commits
+        ):
+            self.steering.start()
+        now = self._clock()
+        try:
+            ops = self.steering.next_ops(now)
+        except Full as full:
+            await self._grow(full)
+            return True
+        if ops:
+            outcome = self._tables.apply(ops)
+            self.steering.report(ops, outcome, self._clock())
+            self._ops += outcome.done
+            self._batches += 1
+            if outcome.error is not None:
+                self._failures += 1
+                log.error("map write failed, kept the old row: %s", outcome.error)
+        elif self.steering.idle():
+            self._answer()
+            return False
+        return True
+
+    def _answer(self) -> None:
+        rejected = self.steering.rejected() if self._commits else {}
+        while self._commits:
+            commit, received = self._commits.popleft()
+            self._delays.append(self._clock() - received)
+            self._revision = commit.revision
+            self._report(Applied(commit.revision, rejected))
+
+    async def _grow(self, full: Full) -> None:
+        """Make the full table bigger, or refuse the frontend that did not fit."""
+        vips, slots = self._tables.capacity()
+        wanted = {"km_vip": vips, "km_slot": slots}
+        wanted[full.table] = max(2 * wanted[full.table], 1 << (full.need - 1).bit_length())
+        try:
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(
+                    self._tables.grow, wanted["km_vip"], wanted["km_slot"]
+                )
+        except (CapacityError, BpfError) as error:
+            self._refuse(error)
+            return
+        vips, slots = self._tables.capacity()
+        self.steering.planner.vip_capacity = vips
+        self.steering.planner.segments.grow(slots)
+        self._grown += 1
+        log.info("tables grown: %d records, %d slots", vips, slots)
+
+    def _refuse(self, error: KmeshError) -> None:
+        frontend = self.steering.first_dirty()
+        self._refused += 1
+        log.error("refused, the old state stays: %s", error)
+        if frontend is not None:
+            self.steering.fail(frontend, error.sentence, self._clock())
+
+    def statistics(self) -> WriterStatistics:
+        """For metrics and dumps."""
+        return WriterStatistics(
+            self._revision, self._ops, self._batches, self._failures, self._refused,
+            self._grown, tuple(self._delays),
+        )  # fmt: skip
