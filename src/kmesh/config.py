@@ -1,0 +1,182 @@
+"""Every option of the agent once: field, flag, environment, default, allowed values, help.
+
+``Config`` is the table; the parser, ``--help``, the environment and the defaults are made from it.
+Precedence: flag, then environment, then default.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
+
+from kmesh import options
+from kmesh.core import values
+from kmesh.core.events import Json, Node
+from kmesh.core.options import Target, XdsOptions
+from kmesh.options import Option, Parser, row
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator, Mapping, Sequence
+
+IDENTITY, PLANE, DATA, PROCESS = "Identity", "Control plane", "Data plane", "Process"
+
+
+def _default_address(environ: Mapping[str, str]) -> str:
+    inside = "KUBERNETES_SERVICE_HOST" in environ
+    return "https://istiod.istio-system.svc:15012" if inside else "https://localhost:15012"
+
+
+# fmt: off
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """The agent's settings; times in seconds, sizes in bytes."""
+
+    node_name: str = row(
+        IDENTITY, "--node-name", "NODE_NAME", values.word, "", "name of this node")
+    cluster_id: str = row(
+        IDENTITY, "--cluster-id", "CLUSTER_ID ISTIO_META_CLUSTER_ID", values.word, "Kubernetes",
+        "cluster this node belongs to")
+    network: str = row(
+        IDENTITY, "--network", "NETWORK ISTIO_META_NETWORK", values.word, "",
+        "network this node belongs to")
+    instance_ip: str = row(
+        IDENTITY, "", "INSTANCE_IP", values.address, "1.1.1.1", "address in the node id")
+    pod_name: str = row(IDENTITY, "", "POD_NAME", values.word, "", "pod of the agent")
+    pod_namespace: str = row(
+        IDENTITY, "", "POD_NAMESPACE", values.word, "", "namespace of the agent's pod")
+    service_account: str = row(
+        IDENTITY, "", "SERVICE_ACCOUNT", values.word, "", "service account of the agent's pod")
+    metadata: tuple[tuple[str, str], ...] = row(
+        IDENTITY, "", "ISTIO_META_*", values.text, "", "more node metadata, prefix removed")
+    metadata_json: tuple[tuple[str, Json], ...] = row(
+        IDENTITY, "", "ISTIO_METAJSON_*", values.json_value, "", "the same, values are JSON")
+
+    xds_address: Target | None = row(
+        PLANE, "--xds-address", "XDS_ADDRESS", values.target, _default_address,
+        "control plane: https://host:port, http://host:port or host:port (https); empty for none",
+        empty=True, shown="https://istiod.istio-system.svc:15012 inside Kubernetes, else "
+        "https://localhost:15012")
+    xds_root_ca: str = row(
+        PLANE, "--xds-root-ca", "XDS_ROOT_CA", values.text,
+        "/var/run/secrets/istio/root-cert.pem",
+        "root certificates: a path (read for each connection), PEM text, or SYSTEM")
+    xds_server_name: str = row(
+        PLANE, "", "ALT_XDS_HOSTNAME", values.word, "",
+        "name to expect in the control plane's certificate instead of the host")
+    xds_tls12: bool = row(
+        PLANE, "", "TLS12_ENABLED", values.boolean, "false", "accept TLS 1.2 besides 1.3")
+    auth_token: str = row(
+        PLANE, "", "AUTH_TOKEN", values.text, "/var/run/secrets/tokens/istio-token",
+        "bearer token: a path (read for each call) when it contains a /, else the token itself, "
+        "empty for none; never sent over plaintext", empty=True)
+    xds_headers: tuple[tuple[str, str], ...] = row(
+        PLANE, "", "XDS_HEADER_*", values.header_value, "", "more request headers, prefix removed",
+        parse_name=values.header_name)
+    xds_window: int = row(
+        PLANE, "--xds-window", "", values.size(65535, 1 << 20), "256KiB",
+        "HTTP/2 receive windows; larger ones suit slow links and hold the loop for longer")
+    xds_keepalive: float = row(
+        PLANE, "--xds-keepalive", "", values.seconds(1, 3600), "30",
+        "seconds of silence before the control plane is asked for a sign of life")
+    xds_keepalive_timeout: float = row(
+        PLANE, "--xds-keepalive-timeout", "", values.seconds(1, 600), "10",
+        "seconds to wait for it")
+    apply_deadline: float = row(
+        PLANE, "--apply-deadline", "", values.seconds(0.1, 600), "10",
+        "seconds after which a response that is not yet in the kernel is NACKed as late")
+
+    mode: str = row(
+        DATA, "--mode", "", values.mode, "dual-engine", "engine; this build has dual-engine only")
+    bpf_fs_path: str = row(
+        DATA, "--bpf-fs-path", "", values.path, "/sys/fs/bpf", "mount point of bpffs")
+    cgroup2_path: str = row(
+        DATA, "--cgroup2-path", "", values.path_or_empty, "",
+        "mount point of cgroup2; empty finds it", shown="found in /proc/mounts")
+    max_vips: int = row(
+        DATA, "--max-vips", "", values.integer(1, 1 << 26), "1000000", "service addresses at most")
+    max_slots: int = row(
+        DATA, "--max-slots", "", values.integer(1, 1 << 26), "4000000", "endpoint slots at most")
+    max_pods: int = row(
+        DATA, "--max-pods", "", values.integer(1, 1 << 20), "4096", "pods on this node at most")
+    udp_flows: int = row(
+        DATA, "--udp-flows", "", values.integer(1, 1 << 24), "16384", "UDP flows remembered")
+    max_cidrs: int = row(
+        DATA, "--max-cidrs", "", values.integer(1, 1 << 24), "65536", "address ranges at most")
+    fail_open: frozenset[str] = row(
+        DATA, "--fail-open", "", values.reasons, "",
+        f"reasons for which a connection goes on unsteered instead of being refused: comma list of "
+        f"{', '.join(values.FAIL_OPEN)}, or all", empty=True)
+    segment_rest: float = row(
+        DATA, "--segment-rest", "", values.seconds(0, 60), "2",
+        "seconds before the slots of a replaced endpoint set are used again")
+
+    run_dir: str = row(
+        PROCESS, "--run-dir", "", values.path, "/run/kmesh", "directory of the socket and the lock")
+    log_level: str = row(
+        PROCESS, "--log-level", "", values.choice("debug", "info", "warning", "error"), "info",
+        "least level that is logged: debug, info, warning or error")
+    log_format: str = row(
+        PROCESS, "--log-format", "", values.choice("text", "json"), "text", "text or json")
+# fmt: on
+
+    def node(self) -> Node:
+        """The identity that the control plane sees. What has an option of its own wins over
+        ISTIO_META_* of the same name."""
+        own: dict[str, Json] = {
+            "NAME": self.pod_name,
+            "NAMESPACE": self.pod_namespace,
+            "INSTANCE_IPS": self.instance_ip,
+            "NODE_NAME": self.node_name,
+            "CLUSTER_ID": self.cluster_id,
+            "NETWORK": self.network,
+            "SERVICE_ACCOUNT": self.service_account,
+        }
+        metadata: dict[str, Json] = {**dict(self.metadata), **dict(self.metadata_json)}
+        metadata |= {name: value for name, value in own.items() if value}
+        pod, space = f"{self.pod_name}.{self.pod_namespace}", self.pod_namespace
+        node_id = f"ztunnel~{self.instance_ip}~{pod}~{space}.svc.cluster.local"
+        return Node(node_id, "", metadata)
+
+    def xds(self) -> XdsOptions | None:
+        """Settings of the xDS client; None when there is no control plane."""
+        if self.xds_address is None:
+            return None
+        return XdsOptions(
+            target=self.xds_address,
+            root_ca=self.xds_root_ca,
+            server_name=self.xds_server_name,
+            tls12=self.xds_tls12,
+            token=self.auth_token,
+            cluster=self.cluster_id,
+            headers=self.xds_headers,
+            window=self.xds_window,
+            keepalive=self.xds_keepalive,
+            keepalive_timeout=self.xds_keepalive_timeout,
+            apply_deadline=self.apply_deadline,
+        )
+
+
+def table() -> Iterator[tuple[str, Option]]:
+    """(field, option) of every row."""
+    for each in fields(Config):
+        yield each.name, each.metadata["option"]
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add every option to a parser; the variables without a flag go to its epilog."""
+    options.add(parser, table())
+
+
+def load(arguments: Mapping[str, str | None], environ: Mapping[str, str]) -> Config:
+    """The configuration from parsed flags by field (``vars`` of a namespace; None is not given)
+    and the environment. Raises ConfigError naming the flag or variable and what is allowed."""
+    found = {name: options.read(row, arguments.get(name), environ) for name, row in table()}
+    return Config(**found)
+
+
+def parse(argv: Sequence[str], environ: Mapping[str, str], prog: str = "kmesh") -> Config:
+    """Flags and environment to a configuration. Raises ConfigError; ``--help`` exits."""
+    parser = Parser(prog=prog)
+    add_options(parser)
+    return load(vars(parser.parse_args(argv)), environ)
