@@ -1,0 +1,5 @@
+"""``python -m kmesh``."""
+
+from kmesh.cli.main import main
+
+raise SystemExit(main())

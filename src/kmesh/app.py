@@ -1,0 +1,143 @@
+"""The process on one page: queues, tasks, start order, stop order.
+
+Start: load and adopt (nothing is attached unless everything loads), the writer, the pod server,
+then the stream. Stop (TERM, INT): the stream and the servers, then the writer after its batch in
+flight. Pins stay: programs and maps go on without us.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import signal
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import anyio
+
+from kmesh import __version__
+from kmesh.abi.layout import Reason
+from kmesh.bpf import load
+from kmesh.bpf.tables import KernelTables
+from kmesh.core.commands import Op, Phase
+from kmesh.core.delta import Session
+from kmesh.core.segments import Segments
+from kmesh.core.steer import Steering
+from kmesh.core.store import Store
+from kmesh.state import describe
+from kmesh.tasks.lag import Lag
+from kmesh.tasks.pods import PodServer
+from kmesh.tasks.supervisor import Supervisor
+from kmesh.tasks.writer import Writer
+from kmesh.tasks.xds import XdsClient
+from kmesh.wire.discovery import Decoder, ResponseReader
+
+if TYPE_CHECKING:
+    from kmesh.config import Config
+    from kmesh.core.events import Applied, Json
+
+log = logging.getLogger(__name__)
+
+
+class App:
+    """Everything one agent has; made before the loop does anything."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.plane = load.start(config.bpf_fs_path, config.cgroup2_path, sizes(config))
+        self.tables = KernelTables(self.plane)
+        self.steering = steering(config, self.tables)
+        self.session = Session(config.node())
+        self.writer = Writer(self.tables, self.steering, self._applied)
+        self.lag = Lag()
+        self.supervisor = Supervisor()
+        self.pods = PodServer(Path(config.run_dir) / "kmesh.sock", self.writer, self.state)
+        options = config.xds()
+        decoder = Decoder()
+        self.xds = options and XdsClient(
+            options,
+            self.session,
+            lambda: ResponseReader(decoder),
+            self.writer.offer,
+            self.writer.commit,
+        )
+
+    async def run(self) -> None:
+        """Serve until TERM or INT."""
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self.writer.run)
+                tasks.start_soon(self.lag.run)
+                await tasks.start(self.pods.run)
+                if self.xds is not None:
+                    tasks.start_soon(self.supervisor.keep, "xds", self.xds.run)
+                log.info("ready: %s", self.pods.path)
+                await stop_signal()
+                log.info("stopping; programs and maps stay pinned below %s", self.plane.root)
+                tasks.cancel_scope.cancel()
+        finally:
+            self.plane.close()
+
+    def state(self) -> dict[str, Json]:
+        """What GET /state shows."""
+        return describe(
+            __version__, self.session, self.writer, self.tables, self.lag, self.supervisor, self.xds
+        )
+
+    def _applied(self, applied: Applied) -> None:
+        if self.xds is not None:
+            self.xds.applied(applied)
+        if self.session.synced and not gc.get_freeze_count():
+            # A full collection would visit 100,000 rows that will not die soon.
+            gc.collect()
+            gc.freeze()
+
+
+def sizes(config: Config) -> load.Sizes:
+    """Table sizes from the configuration."""
+    first = load.Sizes()
+    return load.Sizes(
+        vips=min(first.vips, config.max_vips),
+        slots=min(first.slots, config.max_slots),
+        cidrs=config.max_cidrs,
+        pods=config.max_pods,
+        flows=config.udp_flows,
+        max_vips=config.max_vips,
+        max_slots=config.max_slots,
+    )
+
+
+def steering(config: Config, tables: KernelTables) -> Steering:
+    """The writer's brain, with everything the kernel holds adopted and the knobs written."""
+    vips, slots = tables.capacity()
+    store = Store(config.network, config.cluster_id, config.node_name)
+    open_reasons = sum(1 << Reason[name.upper().replace("-", "_")] for name in config.fail_open)
+    found = Steering(
+        store,
+        Segments(slots, config.segment_rest),
+        vips,
+        open_reasons,
+        bypass_waypoints="waypoint" in config.fail_open,
+    )
+    found.adopt(tables.scan())
+    planner = found.planner
+    outcome = tables.apply([Op(Phase.CIDRS_ON, planner.config(planner.cidrs_on), None)])
+    if outcome.error is not None:
+        raise outcome.error
+    return found
+
+
+async def stop_signal() -> None:
+    """Return at the first TERM or INT."""
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async for number in signals:
+            log.info("signal %s", signal.Signals(number).name)
+            return
+
+
+def serve(config: Config) -> None:
+    """Run the agent; raises KmeshError when it cannot start."""
+    app = App(config)
+    with suppress(KeyboardInterrupt):
+        anyio.run(app.run, backend_options={"use_uvloop": True})

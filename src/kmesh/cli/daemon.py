@@ -1,0 +1,56 @@
+"""``kmesh daemon`` and ``kmesh uninstall``: the agent itself, and the end of it."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import TYPE_CHECKING, Any
+
+from kmesh import config, logs
+from kmesh.cli.console import out, show_error, show_json
+from kmesh.errors import KmeshError
+
+if TYPE_CHECKING:
+    import argparse
+
+
+def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
+    """Add both sub-commands."""
+    parser = subparsers.add_parser("daemon", help="the node agent, in the foreground")
+    config.add_options(parser)
+    parser = subparsers.add_parser(
+        "uninstall", help="detach the programs and remove every pin: the only thing that does"
+    )
+    parser.add_argument("--bpf-fs-path", default="/sys/fs/bpf", help="default: %(default)s")
+    parser.add_argument("--json", action="store_true", help="list what was removed as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve until TERM or INT; 1 when the agent cannot start."""
+    from kmesh import app  # the C extension and the network stack: only the agent needs them
+
+    try:
+        found = config.load(vars(args), os.environ)
+        logs.configure(found.log_level, found.log_format)
+        app.serve(found)
+    except KmeshError as error:
+        logging.getLogger(__name__).debug("start failed", exc_info=True)
+        show_error(error)
+        return 1
+    return 0
+
+
+def uninstall(args: argparse.Namespace) -> int:
+    """Remove links and maps; 1 when a daemon still runs on them."""
+    from kmesh.bpf import load
+
+    try:
+        removed = load.uninstall(args.bpf_fs_path)
+    except KmeshError as error:
+        show_error(error)
+        return 1
+    if args.json:
+        show_json({"removed": removed})
+    else:
+        out().print(f"removed {len(removed)} pins" if removed else "nothing was pinned")
+    return 0

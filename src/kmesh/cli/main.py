@@ -1,0 +1,34 @@
+"""The ``kmesh`` command."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from kmesh import __version__
+from kmesh.cli import controlplane, daemon, demo, lab
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+EPILOG = "Exit codes: 0 success, 1 failure, 2 wrong usage. Errors say what to do next."
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one sub-command; its exit code."""
+    parser = argparse.ArgumentParser(
+        prog="kmesh", description="Node agent of a sidecar-less service mesh.", epilog=EPILOG
+    )
+    parser.add_argument("--version", action="version", version=f"kmesh {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for module in (daemon, controlplane, lab, demo):
+        module.add_parser(commands)
+    args = parser.parse_args(argv)
+    runs = {
+        "daemon": daemon.run,
+        "uninstall": daemon.uninstall,
+        "controlplane": controlplane.run,
+        "lab": lab.run,
+        "demo": demo.run,
+    }
+    return runs[args.command](args)

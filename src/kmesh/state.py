@@ -1,0 +1,87 @@
+"""The agent's state as one JSON object, each part named after the layer it was read from."""
+
+from __future__ import annotations
+
+import resource
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from kmesh.bpf.tables import KernelTables
+    from kmesh.core.delta import Session
+    from kmesh.core.events import Json
+    from kmesh.tasks.lag import Lag
+    from kmesh.tasks.supervisor import Supervisor
+    from kmesh.tasks.writer import Writer
+    from kmesh.tasks.xds import XdsClient
+
+
+def describe(
+    version: str,
+    session: Session,
+    writer: Writer,
+    tables: KernelTables,
+    lag: Lag,
+    supervisor: Supervisor,
+    xds: XdsClient | None,
+) -> dict[str, Json]:
+    """Everything GET /state shows; times in seconds unless the name says otherwise."""
+    written = writer.statistics()
+    steering = writer.steering
+    planned = steering.statistics()
+    vips, slots = tables.capacity()
+    idle = steering.idle() and not writer.mailbox
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return {
+        "version": version,
+        "synced": planned.started and session.synced and idle,
+        "revision": written.revision,
+        "xds": plain(xds.statistics()) if xds else None,
+        "planner": plain(planned),
+        "failing": {str(owner): failure.why for owner, failure in steering.failing.items()},
+        "writer": {
+            **{k: v for k, v in plain(written).items() if k != "delays"},
+            "visible_ms": quantiles(written.delays),
+        },
+        "mailbox": plain(writer.mailbox.statistics()),
+        "kernel": {
+            "record_capacity": vips,
+            "slot_capacity": slots,
+            "reasons": {
+                f"{hook.name.lower()} {reason.name.lower()}": count
+                for (hook, reason), count in tables.reasons().items()
+            },
+        },
+        "loop": plain(lag.statistics()),
+        "restarts": dict(supervisor.restarts),
+        "process": {
+            "cpu_seconds": usage.ru_utime + usage.ru_stime,
+            "peak_rss_kib": usage.ru_maxrss,
+        },
+    }
+
+
+def plain(value: Any) -> Any:
+    """Named tuples as objects, mappings and sequences copied, everything else as it is."""
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        return {name: plain(each) for name, each in value._asdict().items()}
+    if hasattr(value, "items"):
+        return {str(name): plain(each) for name, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(each) for each in value]
+    return value
+
+
+def quantiles(seconds: Sequence[float]) -> dict[str, float]:
+    """Count, and p50, p99 and the longest in milliseconds, of recent delays."""
+    if not seconds:
+        return {"count": 0}
+    ordered = sorted(seconds)
+    last = len(ordered) - 1
+    return {
+        "count": len(ordered),
+        "p50": ordered[last // 2] * 1000,
+        "p99": ordered[last * 99 // 100] * 1000,
+        "max": ordered[-1] * 1000,
+    }

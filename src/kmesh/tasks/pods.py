@@ -1,0 +1,145 @@
+"""Enrolment and state over HTTP on a Unix socket: for the CNI plugin, the lab and the tools."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import anyio
+import anyio.to_thread
+import orjson
+from aiohttp import web
+
+from kmesh.bpf import lib
+from kmesh.core.pods import UID_ROOM
+from kmesh.errors import BpfError, KmeshError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from kmesh.core.events import Json
+    from kmesh.tasks.writer import Writer
+
+MOST_BYTES = 64 << 10
+
+
+class EnrolmentError(KmeshError):
+    """A pod cannot be enrolled or withdrawn."""
+
+    code = "KM1201"
+    next_step = 'Send {"netns": "/run/netns/NAME", "workload": "<uid>"}.'
+
+
+class PodServer:
+    """``<run-dir>/kmesh.sock``: POST, DELETE and GET /enrol, GET /state."""
+
+    def __init__(self, path: Path, writer: Writer, state: Callable[[], dict[str, Json]]) -> None:
+        self.path, self._writer, self._state = path, writer, state
+        self._cookies: dict[str, int] = {}
+        self._namespace_thread = anyio.CapacityLimiter(1)
+
+    async def run(
+        self, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Serve until cancelled; the socket is only for its owner."""
+        app = web.Application(middlewares=[problems], client_max_size=MOST_BYTES)
+        app.router.add_post("/enrol", self._enrol)
+        app.router.add_delete("/enrol", self._withdraw)
+        app.router.add_get("/enrol", self._list)
+        app.router.add_get("/state", self._show)
+        runner = web.AppRunner(app, access_log=None)
+        await runner.setup()
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self.path.unlink(missing_ok=True)
+            await web.UnixSite(runner, str(self.path)).start()
+            self.path.chmod(0o600)
+            task_status.started()
+            await anyio.sleep_forever()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await runner.cleanup()
+
+    async def _enrol(self, request: web.Request) -> web.Response:
+        body = await fields(request, "netns", "workload")
+        uid, netns = body["workload"], body["netns"]
+        if len(uid.encode()) >= UID_ROOM:
+            raise EnrolmentError(f"workload uid is longer than {UID_ROOM - 1} bytes")
+        cookie = await self._cookie(netns)
+        self._cookies[netns] = cookie
+        self._writer.enrol(cookie, uid)
+        return answer({"cookie": cookie, "workload": uid})
+
+    async def _withdraw(self, request: web.Request) -> web.Response:
+        netns = (await fields(request, "netns"))["netns"]
+        cookie = self._cookies.pop(netns, None)
+        if cookie is None or os.path.exists(netns):
+            cookie = await self._cookie(netns)
+        self._writer.withdraw(cookie)
+        return answer({"cookie": cookie})
+
+    async def _list(self, _: web.Request) -> web.Response:
+        pods = self._writer.steering.pods.list()
+        return answer(
+            [
+                {
+                    "cookie": pod.cookie,
+                    "workload": pod.uid,
+                    "enrolled": pod.enrol is not None,
+                    "view": pod.enrol.view if pod.enrol else None,
+                }
+                for pod in pods
+            ]
+        )
+
+    async def _show(self, _: web.Request) -> web.Response:
+        return answer(self._state())
+
+    async def _cookie(self, netns: str) -> int:
+        def read() -> int:
+            fd = os.open(netns, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                return lib.netns_cookie(fd)
+            finally:
+                os.close(fd)
+
+        try:
+            return await anyio.to_thread.run_sync(read, limiter=self._namespace_thread)
+        except OSError as error:
+            raise EnrolmentError(
+                f"cannot open the network namespace {netns}: {error.strerror}",
+                "Check the path: it must be a namespace file such as /run/netns/NAME.",
+            ) from error
+
+
+async def fields(request: web.Request, *names: str) -> dict[str, str]:
+    """The body's string fields of these names; raises EnrolmentError naming what is wrong."""
+    try:
+        body = orjson.loads(await request.read())
+    except orjson.JSONDecodeError as error:
+        raise EnrolmentError(f"the body is not JSON: {error}") from error
+    if not isinstance(body, dict):
+        raise EnrolmentError("the body is not a JSON object")
+    for name in names:
+        if not isinstance(body.get(name), str) or not body[name]:
+            raise EnrolmentError(f"{name!r} must be a non-empty string")
+    return {name: body[name] for name in names}
+
+
+@web.middleware
+async def problems(
+    request: web.Request, handler: Callable[[web.Request], web.StreamResponse]
+) -> web.StreamResponse:
+    """Errors as JSON: code, sentence, next step."""
+    try:
+        return await handler(request)  # type: ignore[misc,no-any-return]
+    except KmeshError as error:
+        status = 500 if isinstance(error, BpfError) else 400
+        problem = {"code": error.code, "error": error.sentence, "next_step": error.next_step}
+        return answer(problem, status)
+
+
+def answer(value: object, status: int = 200) -> web.Response:
+    """A JSON response."""
+    return web.Response(body=orjson.dumps(value), status=status, content_type="application/json")
