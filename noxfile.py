@@ -1,0 +1,71 @@
+"""Sessions: demo, tests, lint, types, bpf, bench. ``./run SESSION`` installs nox and calls them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import nox
+
+nox.options.default_venv_backend = "venv"
+nox.options.reuse_existing_virtualenvs = True
+nox.options.sessions = ["lint", "types", "bpf", "tests"]
+
+BENCHES = ("decode", "tables", "converge", "connect")
+
+
+def install(session: nox.Session, *extras: str) -> None:
+    """Install this tree as users would: built into a wheel, not linked."""
+    suffix = f"[{','.join(extras)}]" if extras else ""
+    session.install("--disable-pip-version-check", f".{suffix}")
+
+
+@nox.session(python=sys.executable)
+def demo(session: nox.Session) -> None:
+    """Embedded control plane, daemon, real programs, namespaced pods: the story on one screen."""
+    install(session)
+    session.run("kmesh", "demo", *session.posargs)
+
+
+@nox.session(python=sys.executable)
+def tests(session: nox.Session) -> None:
+    """The whole suite; needs root, bpffs is mounted privately where it is missing."""
+    install(session, "test")
+    session.run("python", "-m", "pytest", *session.posargs, env={"PYTHONUNBUFFERED": "1"})
+
+
+@nox.session(python=sys.executable)
+def lint(session: nox.Session) -> None:
+    """ruff, and the rings of the package."""
+    install(session, "lint")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    session.run("lint-imports", "--no-cache")
+
+
+@nox.session(python=sys.executable)
+def types(session: nox.Session) -> None:
+    """Strict mypy over src and tests."""
+    install(session, "test", "types")
+    session.run("mypy")
+
+
+@nox.session(python=sys.executable)
+def bpf(session: nox.Session) -> None:
+    """The BPF objects with every warning an error; static assertions are part of abi.h."""
+    target = Path(session.create_tmp()) / "sock.bpf.o"
+    include = f"-I/usr/include/{os.uname().machine}-linux-gnu"
+    for level in ("v2", "v3"):
+        flags = ["-target", "bpf", f"-mcpu={level}", "-O2", "-g", "-Wall", "-Wextra", "-Werror"]
+        source = ["-c", "src/kmesh/bpf_c/sock.bpf.c", "-o", str(target)]
+        flags += ["-Wno-sign-compare", include]
+        session.run("clang", *flags, *source, external=True)
+
+
+@nox.session(python=sys.executable)
+def bench(session: nox.Session) -> None:
+    """Benchmarks by name, all without one: ``./run bench -- decode connect``."""
+    install(session, "test", "bench")
+    for name in session.posargs or BENCHES:
+        session.run("python", "-m", f"benchmarks.{name}")
