@@ -338,6 +338,17 @@ def test_claims_are_cut_to_the_request_limit_and_the_rest_is_swept() -> None:
     assert session.statistics()[ADDRESS].swept == 1
 
 
+def test_claims_are_cut_at_the_same_place_however_many_there_are() -> None:
+    limit = 80_000
+    session = Session(NODE, max_request_bytes=limit)
+    session.connected()
+    held = [workload(f"pod-{index:06}") for index in range(5_000)]
+    session.part(held)
+    claims = session.connected()[0].initial_versions
+    # 12 + 10 + 2 each of the 60,000 that the margin leaves.
+    assert list(claims) == [item.name for item in held[:2_500]]
+
+
 def test_names_that_are_not_ascii_count_with_all_their_bytes() -> None:
     session = Session(NODE, max_request_bytes=200)
     session.connected()

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 # Tag and length bytes of a map entry around name and version, for names below 2 MiB.
 _ENTRY_BYTES = 12
 _UTF8_WORST = 4
+_BLOCK = 512
 
 
 class Claims(Mapping[str, str]):
@@ -106,8 +107,15 @@ class Held:
     def _fitting(self, budget: int) -> int:
         width = 1 if self._ascii else _UTF8_WORST
         fixed = _ENTRY_BYTES + self._version * width
-        count = 0
-        for length in map(len, self.items):
+        count, lengths = 0, map(len, self.items)
+        # Whole blocks first: summed in C, a quarter of the time of one by one.
+        while block := list(islice(lengths, _BLOCK)):
+            size = sum(block) * width + fixed * len(block)
+            if size > budget:
+                break
+            budget -= size
+            count += len(block)
+        for length in block:
             budget -= fixed + length * width
             if budget < 0:
                 break
