@@ -64,3 +64,25 @@ def test_stopped_in_the_middle(number: signal.Signals, chapter: str) -> None:
     assert (document["ok"], document["interrupted"]) == (False, number.name), err
     assert demo.returncode == 130
     assert _traces(demo.pid) == []
+
+
+def test_keep_runs_on_until_a_signal_and_then_cleans_up() -> None:
+    with subprocess.Popen(
+        [*COMMAND, "--keep"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as demo:
+        assert demo.stderr is not None
+        look = ""
+        while "kmesh lab connect" not in look:
+            look = demo.stderr.readline()
+            assert look, "the demo ended"
+        command = look.split()[1:]
+        dial = [sys.executable, "-m", "kmesh", *command, "--json"]
+        report = json.loads(subprocess.run(dial, check=True, capture_output=True).stdout)
+        assert report["ok"] is True
+        assert demo.poll() is None
+        demo.send_signal(signal.SIGINT)
+        out, err = demo.communicate(timeout=200)
+    document = json.loads(out)
+    assert document["ok"] is True, err
+    assert demo.returncode == 0
+    assert _traces(demo.pid) == []

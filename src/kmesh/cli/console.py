@@ -6,25 +6,31 @@ import logging
 from typing import TYPE_CHECKING
 
 import orjson
-from rich.console import Console
-from rich.markup import escape
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from kmesh.errors import KmeshError
 
 
 def out() -> Console:
     """Standard output: results and tables."""
+    from rich.console import Console  # here and below: the agent starts without rich
+
     return Console(highlight=False, soft_wrap=True)
 
 
 def err() -> Console:
     """Standard error: progress, warnings, errors."""
+    from rich.console import Console
+
     return Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def show_error(error: KmeshError) -> None:
     """An error with its code and its next step."""
+    from rich.markup import escape
+
     console = err()
     console.print(f"[bold red]{error.code}[/] {escape(error.sentence)}")
     console.print(f"  [dim]{escape(error.next_step)}[/]")

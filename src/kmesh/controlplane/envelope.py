@@ -45,8 +45,12 @@ def varint(number: int) -> bytes:
     return bytes(out)
 
 
+def _member_of_list(field: int, data: bytes) -> bytes:
+    return bytes((field << 3 | 2,)) + varint(len(data)) + data
+
+
 def _bytes(field: int, data: bytes) -> bytes:
-    return bytes((field << 3 | 2,)) + varint(len(data)) + data if data else b""
+    return _member_of_list(field, data) if data else b""
 
 
 def response(
@@ -60,9 +64,9 @@ def response(
         resource = b"".join(
             (_bytes(1, item.version.encode()), _bytes(2, value), _bytes(3, item.name.encode()))
         )
-        parts.append(_bytes(2, resource))
+        parts.append(_member_of_list(2, resource))
     parts += [_bytes(4, type_url.encode()), _bytes(5, nonce.encode())]
-    parts += [b"\x32" + varint(len(name)) + name for name in (one.encode() for one in removed)]
+    parts += [_member_of_list(6, name.encode()) for name in removed]
     return b"".join(parts)
 
 

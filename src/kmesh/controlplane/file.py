@@ -47,11 +47,15 @@ SERVICE = (
 
 def load(path: Path) -> Mesh:
     """Read and parse a file; raises MeshFileError, also when it cannot be read."""
+    return parse(read(path), str(path))
+
+
+def read(path: Path) -> bytes:
+    """A file's content; raises MeshFileError."""
     try:
-        data = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise MeshFileError(f"{path}: {error.strerror}") from error
-    return parse(data, str(path))
 
 
 def parse(data: bytes, file: str) -> Mesh:
