@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+FIRST_SYNC = 60.0
+
 
 class App:
     """Everything one agent has; made before the loop does anything."""
@@ -51,11 +53,16 @@ class App:
         self.session = Session(config.node())
         self.writer = Writer(self.tables, self.steering, self._applied)
         self.lag = Lag()
+        self._synced = anyio.Event()
         self.supervisor = Supervisor()
         self.pods = PodServer(Path(config.run_dir) / "kmesh.sock", self.writer, self.state)
-        options = config.xds()
-        decoder = Decoder()
-        self.xds = options and XdsClient(
+        self.xds = self._client(config)
+
+    def _client(self, config: Config) -> XdsClient | None:
+        options, decoder = config.xds(), Decoder()
+        if options is None:
+            return None
+        return XdsClient(
             options,
             self.session,
             lambda: ResponseReader(decoder),
@@ -69,6 +76,7 @@ class App:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self.writer.run)
                 tasks.start_soon(self.lag.run)
+                tasks.start_soon(self._collect_garbage)
                 await tasks.start(self.pods.run)
                 if self.xds is not None:
                     tasks.start_soon(self.supervisor.keep, "xds", self.xds.run)
@@ -88,10 +96,18 @@ class App:
     def _applied(self, applied: Applied) -> None:
         if self.xds is not None:
             self.xds.applied(applied)
-        if self.session.synced and not gc.get_freeze_count():
-            # A full collection would visit 100,000 rows that will not die soon.
-            gc.collect()
-            gc.freeze()
+        if self.session.synced:
+            self._synced.set()
+
+    async def _collect_garbage(self) -> None:
+        """No collection while 100,000 rows arrive: one would visit them all and hold the loop up
+        for 90 ms; afterwards they are frozen, so that none does."""
+        gc.disable()
+        with anyio.move_on_after(FIRST_SYNC):
+            await self._synced.wait()
+        gc.collect()
+        gc.freeze()
+        gc.enable()
 
 
 def sizes(config: Config) -> load.Sizes:

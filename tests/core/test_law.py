@@ -1,8 +1,10 @@
-"""The planner's law: after any prefix of any plan, a look-up gives the old answer or the new one."""
+"""The planner's law: after any prefix of a plan each look-up gives the old answer or the new."""
 
 from __future__ import annotations
 
 import itertools
+import random
+from typing import TYPE_CHECKING
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,11 +12,16 @@ from hypothesis import strategies as st
 from kmesh.abi.layout import Reason
 from kmesh.bpf.fake import Decision, FakeKernel, FaultyTables
 from kmesh.core import addr
-from kmesh.core.commands import Op
 from kmesh.core.segments import Full, Segments
 from kmesh.core.steer import Steering
 from kmesh.core.store import Store
 from tests.core import meshes
+
+if TYPE_CHECKING:
+    from kmesh.core.commands import Op
+    from kmesh.core.model import Service, Workload
+
+    Item = tuple[str, Workload | Service | None]
 
 Answer = Decision | frozenset[Decision]
 COOKIES = {11: "a", 12: "b", 13: "d"}
@@ -96,9 +103,9 @@ def test_every_prefix_gives_old_or_new(history) -> None:  # type: ignore[no-unty
 
 @settings(max_examples=200, deadline=None)
 @given(histories, st.randoms(use_true_random=False))
-def test_the_end_does_not_depend_on_the_order(history, random) -> None:  # type: ignore[no-untyped-def]
+def test_the_end_does_not_depend_on_the_order(history, dice) -> None:  # type: ignore[no-untyped-def]
     """The same resources in another order, all at once, lead to the same answers."""
-    final: dict[str, object] = {}
+    final: dict[str, Workload | Service] = {}
     for batch in history:
         for name, value in batch:
             final.pop(name, None)
@@ -106,8 +113,8 @@ def test_the_end_does_not_depend_on_the_order(history, random) -> None:  # type:
                 final[name] = value
     one, first = steering(), FakeKernel(1 << 10, 1 << 10)
     two, second = steering(), FakeKernel(1 << 10, 1 << 10)
-    shuffled = list(final.items())
-    random.shuffle(shuffled)
+    shuffled: list[Item] = list(final.items())
+    dice.shuffle(shuffled)
     # Claims on one address between equals are settled by arrival: keep those in order.
     shuffled.sort(key=lambda item: list(final).index(item[0]) if "//Pod/" in item[0] else -1)
     for steer, kernel, batches in ((one, first, history), (two, second, [shuffled])):
@@ -137,8 +144,6 @@ def named(steer: Steering, found: dict[tuple[int, bytes, int], Answer]) -> dict[
 @given(histories, st.integers(0, 2**32))
 def test_faults_converge(history, seed) -> None:  # type: ignore[no-untyped-def]
     """One call in ten fails: nothing but old and new answers, and in the end the right ones."""
-    import random
-
     dice = random.Random(seed)
     faulty = FaultyTables(lambda _: dice.random() < 0.1, 1 << 10, 1 << 10)
     good = FakeKernel(1 << 10, 1 << 10)
@@ -174,7 +179,7 @@ def test_a_new_daemon_adopts_and_writes_only_what_changed(first, second) -> None
     before = named(old, answers(kernel))
     new = steering()
     new.adopt(kernel.scan())
-    mesh = [*old.store.services.items(), *old.store.workloads.items()]
+    mesh: list[Item] = [*old.store.services.items(), *old.store.workloads.items()]
     new.put(mesh)
     assert slices(new, kernel, 0.0) == [], "nothing may be written before the answer is whole"
     new.start()
@@ -195,7 +200,8 @@ def test_a_new_daemon_adopts_and_writes_only_what_changed(first, second) -> None
     for cookie, name in COOKIES.items():
         fresh.enrol(cookie, meshes.uid(name))
     fresh.start()
-    fresh.put([*old.store.services.items(), *old.store.workloads.items()])
+    mesh = [*old.store.services.items(), *old.store.workloads.items()]
+    fresh.put(mesh)
     slices(fresh, other, 0.0)
     assert named(new, answers(kernel)).keys() == named(fresh, answers(other)).keys()
 

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kmesh.bpf import load
-from tests.kernel.mesh import Mesh
+from tests.kernel.mesh import SMALL, Mesh
 from tests.kernel.net import Servers, namespace
 
 if TYPE_CHECKING:
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
 ADDRESSES = (
     "10.1.0.1", "10.1.0.2", "10.1.0.3", "10.1.0.4", "fd01::1", "fd01::2",
 )  # fmt: skip
-SMALL = load.Sizes(vips=256, slots=256, cidrs=64, pods=16, flows=64, max_vips=1024, max_slots=1024)
 
 
 @pytest.fixture

@@ -8,14 +8,17 @@ from typing import TYPE_CHECKING
 from kmesh.bpf import load
 from kmesh.bpf.tables import KernelTables
 from kmesh.core.commands import Op, Phase
+from kmesh.core.model import Workload
 from kmesh.core.segments import Segments
 from kmesh.core.steer import Steering
 from kmesh.core.store import Store
 from tests.core import meshes
 
 if TYPE_CHECKING:
-    from kmesh.core.model import Service, Workload
+    from kmesh.core.model import Service
     from tests.kernel.net import Namespace
+
+SMALL = load.Sizes(vips=256, slots=256, cidrs=64, pods=16, flows=64, max_vips=1024, max_slots=1024)
 
 
 class Mesh:
@@ -37,7 +40,7 @@ class Mesh:
 
     def put(self, *resources: Workload | Service) -> None:
         """Add or change, and write everything."""
-        self.steering.put([(r.uid if hasattr(r, "uid") else r.key, r) for r in resources])
+        self.steering.put([(r.uid if isinstance(r, Workload) else r.key, r) for r in resources])
         self.settle()
 
     def remove(self, *names: str) -> None:
@@ -52,7 +55,8 @@ class Mesh:
 
     def settle(self) -> None:
         """Plan and apply until nothing is left."""
-        self.steering.started or self.steering.start()
+        if not self.steering.started:
+            self.steering.start()
         self.now += 1.0
         while (ops := self.steering.next_ops(self.now)) or not self.steering.idle():
             if ops:

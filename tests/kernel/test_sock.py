@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from kmesh.abi.layout import Reason
 from kmesh.core.model import Mode, Scope, Visibility
 from tests.core.meshes import FAR, WEB, service, uid, workload
-from tests.kernel.mesh import Mesh, dial
+from tests.kernel.mesh import SMALL, Mesh, dial
 from tests.kernel.net import namespace
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ def test_connected_udp_sees_the_vip_and_forgets_it_when_it_connects_elsewhere(
     with pod.socket(kind=socket.SOCK_DGRAM) as client:
         client.connect(("10.9.0.1", 80))
         client.send(b"?")
-        answer, peer = client.recvfrom(100)
+        _, peer = client.recvfrom(100)
         assert peer == ("10.9.0.1", 80)
         assert client.getpeername() == ("10.9.0.1", 80)
         direct = ("10.1.0.1", 8080)
@@ -150,9 +151,6 @@ def test_strict_locality_without_anything_local_refuses(web: Mesh, pod: Namespac
 
 
 def test_failing_open_is_a_choice_and_is_counted(bpffs: str, pod: Namespace) -> None:
-    from kmesh.abi.layout import Reason
-    from tests.kernel.conftest import SMALL
-
     mesh = Mesh(bpffs, SMALL, open_reasons=1 << Reason.UNKNOWN_PORT)
     try:
         mesh.enrol(pod)

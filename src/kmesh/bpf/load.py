@@ -82,6 +82,8 @@ class DataPlane:
                 option = f"--max-{name.removeprefix('km_')}s"
                 raise CapacityError(f"{name} would need {want[name]} rows, {option} is {limit}")
         grown = {name for name in GROWING if want[name] > have[name]}
+        if not grown:
+            return
         kept = {name: fd for name, fd in self.maps.items() if name not in grown}
         maps, programs = load(kept, {name: want[name] for name in grown})
         for name in grown:

@@ -74,7 +74,7 @@ class PodServer:
     async def _withdraw(self, request: web.Request) -> web.Response:
         netns = (await fields(request, "netns"))["netns"]
         cookie = self._cookies.pop(netns, None)
-        if cookie is None or os.path.exists(netns):
+        if cookie is None or await anyio.Path(netns).exists():
             cookie = await self._cookie(netns)
         self._writer.withdraw(cookie)
         return answer({"cookie": cookie})

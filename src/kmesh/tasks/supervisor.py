@@ -28,7 +28,7 @@ class Supervisor:
         while True:
             try:
                 await run()
-            except Exception:  # noqa: BLE001 the point of a supervisor: logged, counted, restarted
+            except Exception:
                 log.exception("task %s crashed, starting it again in %.1f s", name, wait)
             else:
                 log.error("task %s ended, starting it again in %.1f s", name, wait)

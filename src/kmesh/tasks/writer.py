@@ -120,12 +120,13 @@ class Writer:
         return True
 
     def _answer(self) -> None:
-        rejected = self.steering.rejected() if self._commits else {}
-        while self._commits:
-            commit, received = self._commits.popleft()
-            self._delays.append(self._clock() - received)
-            self._revision = commit.revision
-            self._report(Applied(commit.revision, rejected))
+        if not self._commits:
+            return
+        now = self._clock()
+        self._delays.extend(now - received for _, received in self._commits)
+        self._revision = self._commits[-1][0].revision
+        self._commits.clear()
+        self._report(Applied(self._revision, self.steering.rejected()))
 
     async def _grow(self, full: Full) -> None:
         """Make the full table bigger, or refuse the frontend that did not fit."""

@@ -1,0 +1,134 @@
+"""Loading, adopting, refusing: what happens when the machine is not as it should be."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from kmesh.abi.layout import META_SIZE, Meta
+from kmesh.bpf import lib, load
+from kmesh.errors import AlreadyRunning, BpfError, MountError, ProgramRefused
+from tests.core.meshes import WEB, service, workload
+from tests.kernel.mesh import SMALL, Mesh, dial
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from kmesh.core.model import Service, Workload
+    from tests.kernel.net import Namespace, Servers
+
+pytestmark = pytest.mark.kernel
+
+
+def test_a_second_daemon_on_the_same_pins_is_refused_and_the_holder_named(mesh: Mesh) -> None:
+    with pytest.raises(AlreadyRunning, match=f"pid {os.getpid()}"):
+        load.start(mesh.plane.root.removesuffix("/kmesh"), "", SMALL)
+
+
+def test_uninstall_is_refused_while_a_daemon_runs(mesh: Mesh) -> None:
+    with pytest.raises(AlreadyRunning):
+        load.uninstall(mesh.plane.root.removesuffix("/kmesh"))
+
+
+def test_uninstall_leaves_nothing(bpffs: str) -> None:
+    load.start(bpffs, "", SMALL).close()
+    assert load.uninstall(bpffs)
+    assert "kmesh" not in os.listdir(bpffs)
+    assert load.uninstall(bpffs) == []
+
+
+def test_a_directory_that_is_no_bpffs_is_named_with_the_remedy(tmp_path: Path) -> None:
+    with pytest.raises(MountError, match=r"--bpf-fs-path .* is not a bpf mount.*mount -t bpf"):
+        load.start(str(tmp_path), "", SMALL)
+    with pytest.raises(MountError, match="does not exist"):
+        load.start(str(tmp_path / "absent"), "", SMALL)
+
+
+def test_a_directory_that_is_no_cgroup2_is_named(bpffs: str, tmp_path: Path) -> None:
+    with pytest.raises(MountError, match="--cgroup2-path"):
+        load.start(bpffs, str(tmp_path), SMALL)
+
+
+def test_a_refused_program_leaves_the_old_ones_attached(
+    mesh: Mesh, pod: Namespace, servers: Servers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same object with one program that reads memory it may not: the verifier says so."""
+    mesh.enrol(pod)
+    servers.tcp("10.1.0.1", 8080)
+    mesh.put(workload("a", "10.1.0.1", of=WEB), service(WEB, "10.9.0.1"))
+    bad = tmp_path / "bad.bpf.o"
+    source = tmp_path / "bad.bpf.c"
+    folder = os.path.dirname(load.OBJECT)
+    with open(f"{folder}/sock.bpf.c") as text:
+        spoiled = text.read().replace(
+            "query->port = km_get_port(ctx);", "query->port = *(__u16 *)8;"
+        )
+    source.write_text(spoiled)
+    flags = [
+        "-target",
+        "bpf",
+        "-mcpu=v3",
+        "-O2",
+        "-g",
+        f"-I{folder}",
+        "-I/usr/include/x86_64-linux-gnu",
+    ]
+    subprocess.run(["clang", *flags, "-c", str(source), "-o", str(bad)], check=True)
+    bpffs = mesh.plane.root.removesuffix("/kmesh")
+    mesh.plane.close()
+    monkeypatch.setattr(load, "OBJECT", str(bad))
+    with pytest.raises(ProgramRefused, match="invalid mem access") as caught:
+        load.start(bpffs, "", SMALL)
+    assert "old programs go on working" in str(caught.value)
+    assert dial(pod, "10.9.0.1", 80) == "10.1.0.1:8080"
+    monkeypatch.undo()
+    mesh.plane = load.start(bpffs, "", SMALL)
+
+
+def test_maps_of_another_layout_are_refused_and_kept(mesh: Mesh) -> None:
+    bpffs = mesh.plane.root.removesuffix("/kmesh")
+    lib.update(mesh.plane.maps["km_meta"], bytes(4), Meta(b"x" * 32, 0).pack())
+    mesh.plane.close()
+    with pytest.raises(BpfError, match="another layout"):
+        load.start(bpffs, "", SMALL)
+    fd = lib.pinned(f"{bpffs}/kmesh/maps/km_meta")
+    assert fd is not None
+    raw = lib.lookup(fd, bytes(4), META_SIZE)
+    assert raw is not None
+    assert Meta.unpack(raw).fingerprint == b"x" * 32
+    lib.update(fd, bytes(4), Meta(bytes(32), 0).pack())
+    os.close(fd)
+    mesh.plane = load.start(bpffs, "", SMALL)
+
+
+def test_a_start_that_fails_lets_go_of_the_lock(
+    bpffs: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(load, "OBJECT", "/nowhere.o")
+    with pytest.raises(BpfError, match=r"cannot open /nowhere\.o"):
+        load.start(bpffs, "", SMALL)
+    monkeypatch.undo()
+    load.start(bpffs, "", SMALL).close()
+    load.uninstall(bpffs)
+
+
+def test_a_new_daemon_finds_everything_and_writes_nothing(
+    mesh: Mesh, pod: Namespace, servers: Servers
+) -> None:
+    resources: list[Workload | Service] = [
+        workload("client", "10.1.0.9"), workload("a", "10.1.0.1", of=WEB),
+        workload("b", "10.1.0.2", of=WEB), service(WEB, "10.9.0.1", "10.8.0.0/24"),
+    ]  # fmt: skip
+    mesh.enrol(pod)
+    mesh.put(*resources)
+    before = mesh.tables.scan()
+    bpffs = mesh.plane.root.removesuffix("/kmesh")
+    mesh.plane.close()
+    again = Mesh(bpffs, SMALL)
+    mesh.plane, mesh.tables = again.plane, again.tables
+    again.put(*resources)
+    assert mesh.tables.scan() == before
+    assert again.steering.pods.wanted == {pod.cookie: "Kubernetes//Pod/default/client"}
