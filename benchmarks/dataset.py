@@ -85,7 +85,7 @@ def service(index: int) -> Encoded:
         text(1, name)
         + text(2, namespace)
         + text(3, hostname)
-        + text(4, text(2, service_address(index)))
+        + text(4, text(1, "network-1") + text(2, service_address(index)))
         + ports
         + text(6, f"spiffe://cluster.local/ns/{namespace}/sa/{name}"),
     )
@@ -129,7 +129,7 @@ def mesh(workloads: int, services: int) -> Iterator[Encoded]:
 
 
 def response(entries: Iterable[Encoded], nonce: str, removed: Iterable[str] = ()) -> bytes:
-    """An encoded DeltaDiscoveryResponse; type URL and nonce follow the resources, as on the wire."""
+    """An encoded DeltaDiscoveryResponse: type URL and nonce after the resources."""
     parts = [text(2, one.entry) for one in entries]
     parts += [text(4, ADDRESS), text(5, nonce)]
     parts += [text(6, name) for name in removed]

@@ -4,7 +4,6 @@
  * the last member of a oneof wins, unknown fields are skipped. Values are
  * judged when a message is whole, because a later field may replace them.
  */
-#define _GNU_SOURCE /* memmem */
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -14,6 +13,7 @@
 
 #define MAX_DEPTH 100 /* of messages and unknown groups, as in Google's parsers */
 #define SEPARATOR 0xff /* never part of UTF-8 */
+#define SHORT 32 /* bytes of a text that is copied inline */
 
 enum { VARINT = 0, FIXED64 = 1, LEN = 2, GROUP = 3, END_GROUP = 4, FIXED32 = 5 };
 #define TAG(number, type) ((number) << 3 | (type))
@@ -116,7 +116,7 @@ static inline int value(struct cursor *c, struct field *f, int depth, uint64_t *
 	}
 }
 
-static inline int next(struct cursor *c, struct field *f, int depth, uint64_t *need)
+static int next_slow(struct cursor *c, struct field *f, int depth, uint64_t *need)
 {
 	uint64_t tag;
 	int rc = short_varint(c, UINT32_MAX, &tag);
@@ -125,6 +125,41 @@ static inline int next(struct cursor *c, struct field *f, int depth, uint64_t *n
 		return rc;
 	f->tag = tag;
 	return tag < 8 ? MALFORMED : value(c, f, depth, need);
+}
+
+/* Nearly every field has a tag and a length of at most two bytes: decided inline. */
+static inline __attribute__((always_inline)) int
+next(struct cursor *c, struct field *f, int depth, uint64_t *need)
+{
+	const uint8_t *at = c->at;
+	uint32_t tag, size;
+
+	if (c->end - at < 3)
+		return next_slow(c, f, depth, need);
+	tag = *at++;
+	if (tag >= 0x80)
+		tag = (tag & 0x7f) | (uint32_t)*at++ << 7;
+	if (tag < 8 || tag >= 1 << 14)
+		return next_slow(c, f, depth, need);
+	f->tag = tag;
+	if ((tag & 7) == LEN) {
+		size = *at++;
+		if (size >= 0x80) {
+			if (at == c->end || *at >= 0x80)
+				return next_slow(c, f, depth, need);
+			size = (size & 0x7f) | (uint32_t)*at++ << 7;
+		}
+		if (size <= c->end - at) {
+			f->body.at = at;
+			f->body.end = c->at = at + size;
+			return OK;
+		}
+	} else if ((tag & 7) == VARINT && *at < 0x80) {
+		f->value = *at++;
+		c->at = at;
+		return OK;
+	}
+	return next_slow(c, f, depth, need);
 }
 
 /* Google's parser takes field number 0 within groups, so do we. */
@@ -149,16 +184,8 @@ static int skip_group(struct cursor *c, uint32_t number, int depth)
 	}
 }
 
-static bool is_utf8(const uint8_t *at, const uint8_t *end)
+static bool is_utf8_slow(const uint8_t *at, const uint8_t *end)
 {
-	while (end - at >= 8) {
-		uint64_t word;
-
-		memcpy(&word, at, 8);
-		if (word & 0x8080808080808080u)
-			break;
-		at += 8;
-	}
 	while (at < end) {
 		uint8_t byte = *at++;
 		uint8_t low = 0x80, high = 0xbf;
@@ -184,6 +211,31 @@ static bool is_utf8(const uint8_t *at, const uint8_t *end)
 	return true;
 }
 
+static inline uint64_t high_bits(const uint8_t *at)
+{
+	uint64_t word;
+
+	memcpy(&word, at, 8);
+	return word & 0x8080808080808080u;
+}
+
+/* ASCII by words, the last one overlapping. */
+static inline bool is_utf8(const uint8_t *start, const uint8_t *end)
+{
+	const uint8_t *at = start;
+	uint64_t high = 0;
+
+	if (end - at < 8) {
+		while (at < end)
+			high |= *at++ & 0x80;
+	} else {
+		for (; end - at > 8; at += 8)
+			high |= high_bits(at);
+		high |= high_bits(end - 8);
+	}
+	return !high || is_utf8_slow(start, end);
+}
+
 /* ---- messages ---- */
 
 enum { DESTINATION_NONE, DESTINATION_HOSTNAME, DESTINATION_ADDRESS };
@@ -202,7 +254,7 @@ struct gateway {
 	uint32_t port;
 };
 
-enum { REF_ADDRESS, REF_POLICY, REF_PORT, REF_MEMBERSHIP, REF_VIP, REF_SCOPE };
+enum { REF_ADDRESS, REF_POLICY, REF_PORT, REF_MEMBERSHIP, REF_VIP, REF_SCOPE, REF_KINDS };
 
 struct workload {
 	struct span uid, namespace, network, trust_domain, service_account, node, cluster, hostname;
@@ -224,13 +276,21 @@ struct service {
 struct run {
 	struct km_scan *out;
 	const uint8_t *base;
+	uint32_t size; /* of the data at base */
 	uint32_t refs;
+	uint32_t counts[REF_KINDS]; /* refs by kind */
 	uint32_t member;
 	uint32_t code, detail; /* why the resource cannot be used: the first reason */
 	struct span culprit;
 	struct workload workload;
 	struct service service;
 };
+
+static void forget(struct run *r)
+{
+	r->refs = r->code = r->detail = 0;
+	memset(r->counts, 0, sizeof(r->counts));
+}
 
 static void reject(struct run *r, uint32_t code, uint32_t detail)
 {
@@ -262,6 +322,7 @@ static int add_ref(struct run *r, uint32_t kind, struct span s, uint32_t number,
 {
 	if (r->refs == r->out->refs_size)
 		return NO_ROOM;
+	r->counts[kind]++;
 	r->out->refs[r->refs++] = (struct km_scan_ref){
 		kind, s.start, s.end, number, text.start, text.end,
 	};
@@ -745,9 +806,11 @@ static int address_resource(struct run *r, struct cursor c)
 		if (f.tag != TAG(1, LEN) && f.tag != TAG(2, LEN))
 			continue;
 		if (f.tag != r->member) {
-			memset(&r->workload, 0, sizeof(r->workload));
-			memset(&r->service, 0, sizeof(r->service));
-			r->refs = r->code = r->detail = 0;
+			if (f.tag == TAG(1, LEN))
+				memset(&r->workload, 0, sizeof(r->workload));
+			else
+				memset(&r->service, 0, sizeof(r->service));
+			forget(r);
 		}
 		r->member = f.tag;
 		if (f.tag == TAG(1, LEN))
@@ -766,151 +829,153 @@ static int address_resource(struct run *r, struct cursor c)
 	return OK;
 }
 
-/* ---- normal form; room was made before ---- */
+/* ---- normal form: every function writes at `at` and returns its end; room was made before ---- */
 
-static void put(struct run *r, const void *data, uint32_t size)
+static inline uint8_t *put(uint8_t *at, const void *data, uint32_t size)
 {
-	memcpy(r->out->packed + r->out->packed_used, data, size);
-	r->out->packed_used += size;
+	memcpy(at, data, size);
+	return at + size;
 }
 
-static void put_u16(struct run *r, uint16_t value)
+static inline uint8_t *put_u16(uint8_t *at, uint16_t value)
 {
-	put(r, &value, sizeof(value));
+	return put(at, &value, sizeof(value));
 }
 
-static void put_u32(struct run *r, uint32_t value)
+static inline uint8_t *put_u32(uint8_t *at, uint32_t value)
 {
-	put(r, &value, sizeof(value));
+	return put(at, &value, sizeof(value));
 }
 
-static void put_byte(struct run *r, uint8_t byte)
+/* Text is written with what ends it. Most are short: a copy of fixed size needs no call. */
+static inline uint8_t *put_text(uint8_t *at, const struct run *r, struct span s, uint8_t end)
 {
-	put(r, &byte, 1);
-}
-
-/* Text is written with what ends it. */
-static void put_text(struct run *r, struct span s, uint8_t end)
-{
-	put(r, r->base + s.start, length(s));
-	put_byte(r, end);
+	if (length(s) <= SHORT && r->size >= SHORT && s.start <= r->size - SHORT)
+		memcpy(at, r->base + s.start, SHORT);
+	else
+		memcpy(at, r->base + s.start, length(s));
+	at += length(s);
+	*at = end;
+	return at + 1;
 }
 
 /* 4 or 16 bytes as 16, the bits beyond plen cleared. */
-static void put_addr(struct run *r, uint32_t start, uint32_t end, uint32_t plen)
+static uint8_t *put_addr(uint8_t *at, const uint8_t *base, struct span s, uint32_t plen)
 {
 	uint8_t addr[16] = { [10] = 0xff, [11] = 0xff };
 
-	memcpy(addr + 16 - (end - start), r->base + start, end - start);
+	memcpy(addr + 16 - length(s), base + s.start, length(s));
 	for (uint32_t byte = plen / 8; byte < 16; byte++)
 		addr[byte] &= byte == plen / 8 ? (uint8_t)(0xff00 >> plen % 8) : 0;
-	put(r, addr, sizeof(addr));
+	return put(at, addr, sizeof(addr));
 }
 
-static uint32_t count(const struct run *r, uint32_t kind)
+static uint8_t *put_gateway_head(uint8_t *at, const struct gateway *g)
 {
-	uint32_t n = 0;
-
-	for (uint32_t i = 0; i < r->refs; i++)
-		n += r->out->refs[i].kind == kind;
-	return n;
+	at = put_u16(at, g->present ? g->destination : DESTINATION_NONE);
+	return put_u16(at, g->port);
 }
 
-static void put_gateway_head(struct run *r, const struct gateway *g)
+static uint8_t *put_gateway_addr(uint8_t *at, const uint8_t *base, const struct gateway *g)
 {
-	put_u16(r, g->present ? g->destination : DESTINATION_NONE);
-	put_u16(r, g->port);
+	if (!g->present || g->destination != DESTINATION_ADDRESS)
+		return at;
+	return put_addr(at, base, g->address.bytes, 128);
 }
 
-static void put_gateway_addr(struct run *r, const struct gateway *g)
-{
-	if (g->present && g->destination == DESTINATION_ADDRESS)
-		put_addr(r, g->address.bytes.start, g->address.bytes.end, 128);
-}
-
-static void put_gateway_text(struct run *r, const struct gateway *g)
+static uint8_t *put_gateway_text(uint8_t *at, const struct run *r, const struct gateway *g)
 {
 	if (!g->present)
-		return;
-	if (g->destination == DESTINATION_HOSTNAME) {
-		put_text(r, g->namespace, '/');
-		put_text(r, g->hostname, SEPARATOR);
-	} else {
-		put_text(r, g->address.network, SEPARATOR);
-	}
+		return at;
+	if (g->destination == DESTINATION_ADDRESS)
+		return put_text(at, r, g->address.network, SEPARATOR);
+	at = put_text(at, r, g->namespace, '/');
+	return put_text(at, r, g->hostname, SEPARATOR);
 }
 
-static void put_ref_texts(struct run *r, uint32_t kind)
-{
-	for (uint32_t i = 0; i < r->refs; i++) {
-		const struct km_scan_ref *ref = &r->out->refs[i];
+#define EACH_REF(ref, r, wanted) \
+	for (const struct km_scan_ref *ref = (r)->out->refs; ref < (r)->out->refs + (r)->refs; ref++) \
+		if (ref->kind == (wanted))
 
-		if (ref->kind == kind)
-			put_text(r, (struct span){ ref->text_start, ref->text_end }, SEPARATOR);
-	}
+static uint8_t *put_ref_texts(uint8_t *at, const struct run *r, uint32_t kind)
+{
+	EACH_REF(ref, r, kind)
+		at = put_text(at, r, (struct span){ ref->text_start, ref->text_end }, SEPARATOR);
+	return at;
 }
 
-static void put_ports(struct run *r)
+static uint8_t *put_ports(uint8_t *at, const struct run *r)
 {
-	for (uint32_t i = 0; i < r->refs; i++)
-		if (r->out->refs[i].kind == REF_PORT) {
-			put_u16(r, r->out->refs[i].number >> 16);
-			put_u16(r, r->out->refs[i].number);
-		}
+	EACH_REF(ref, r, REF_PORT) {
+		at = put_u16(at, ref->number >> 16);
+		at = put_u16(at, ref->number);
+	}
+	return at;
+}
+
+/* Whether "//Pod/" is in a text. */
+static bool names_pod(const uint8_t *at, const uint8_t *end)
+{
+	while (end - at >= 6 && (at = memchr(at, '/', end - at - 5))) {
+		if (!memcmp(at, "//Pod/", 6))
+			return true;
+		at++;
+	}
+	return false;
 }
 
 /* Bits as in core.model.Trait. */
 static uint32_t traits(const struct run *r)
 {
 	const struct workload *w = &r->workload;
-	bool pod = memmem(r->base + w->uid.start, length(w->uid), "//Pod/", 6);
+	bool pod = names_pod(r->base + w->uid.start, r->base + w->uid.end);
 
 	return (w->status == 0) | (w->network_mode == 1) << 1 | (w->tunnel_protocol == 1) << 2 |
 	       w->native_tunnel << 3 | pod << 4 | (length(w->hostname) > 0) << 5;
 }
 
-static void put_shared(struct run *r)
+static uint8_t *put_shared(uint8_t *at, const struct run *r)
 {
 	const struct workload *w = &r->workload;
 
-	put_u32(r, traits(r));
-	put_u32(r, w->has_capacity ? w->capacity : 1);
-	put_u32(r, w->tunnel_port);
-	put_u32(r, count(r, REF_MEMBERSHIP));
-	put_u32(r, count(r, REF_PORT));
-	put_gateway_head(r, &w->waypoint);
-	put_gateway_head(r, &w->network_gateway);
-	for (uint32_t i = 0; i < r->refs; i++)
-		if (r->out->refs[i].kind == REF_MEMBERSHIP)
-			put_u32(r, r->out->refs[i].number);
-	put_ports(r);
-	put_gateway_addr(r, &w->waypoint);
-	put_gateway_addr(r, &w->network_gateway);
-	put_text(r, w->trust_domain, SEPARATOR);
-	put_text(r, w->namespace, SEPARATOR);
-	put_text(r, w->service_account, SEPARATOR);
-	put_gateway_text(r, &w->waypoint);
-	put_gateway_text(r, &w->network_gateway);
-	put_ref_texts(r, REF_MEMBERSHIP);
-	put_ref_texts(r, REF_POLICY);
+	at = put_u32(at, traits(r));
+	at = put_u32(at, w->has_capacity ? w->capacity : 1);
+	at = put_u32(at, w->tunnel_port);
+	at = put_u32(at, r->counts[REF_MEMBERSHIP]);
+	at = put_u32(at, r->counts[REF_PORT]);
+	at = put_gateway_head(at, &w->waypoint);
+	at = put_gateway_head(at, &w->network_gateway);
+	EACH_REF(ref, r, REF_MEMBERSHIP)
+		at = put_u32(at, ref->number);
+	at = put_ports(at, r);
+	at = put_gateway_addr(at, r->base, &w->waypoint);
+	at = put_gateway_addr(at, r->base, &w->network_gateway);
+	at = put_text(at, r, w->trust_domain, SEPARATOR);
+	at = put_text(at, r, w->namespace, SEPARATOR);
+	at = put_text(at, r, w->service_account, SEPARATOR);
+	at = put_gateway_text(at, r, &w->waypoint);
+	at = put_gateway_text(at, r, &w->network_gateway);
+	at = put_ref_texts(at, r, REF_MEMBERSHIP);
+	return r->counts[REF_POLICY] ? put_ref_texts(at, r, REF_POLICY) : at;
 }
 
-static void put_profile(struct run *r)
+static uint8_t *put_profile(uint8_t *at, const struct run *r)
 {
 	const struct workload *w = &r->workload;
 
-	put_text(r, w->network, SEPARATOR);
-	put_text(r, w->cluster, SEPARATOR);
-	put_text(r, w->node, SEPARATOR);
-	put_text(r, w->region, SEPARATOR);
-	put_text(r, w->zone, SEPARATOR);
-	put_text(r, w->subzone, SEPARATOR);
+	at = put_text(at, r, w->network, SEPARATOR);
+	at = put_text(at, r, w->cluster, SEPARATOR);
+	at = put_text(at, r, w->node, SEPARATOR);
+	at = put_text(at, r, w->region, SEPARATOR);
+	at = put_text(at, r, w->zone, SEPARATOR);
+	return put_text(at, r, w->subzone, SEPARATOR);
 }
 
 static void put_workload(struct run *r, struct km_scan_record *record)
 {
 	const struct span uid = r->workload.uid;
 	uint32_t name_size = record->name_end - record->name_start;
+	uint8_t *packed = r->out->packed, *at = packed + r->out->packed_used;
 
 	if (name_size != length(uid) ||
 	    memcmp(r->base + record->name_start, r->base + uid.start, name_size)) {
@@ -918,56 +983,52 @@ static void put_workload(struct run *r, struct km_scan_record *record)
 		record->extra_end = uid.end;
 	}
 	record->kind = KM_SCAN_WORKLOAD;
-	record->shared_start = r->out->packed_used;
-	put_shared(r);
-	record->shared_end = record->profile_start = r->out->packed_used;
-	put_profile(r);
-	record->profile_end = record->addrs_start = r->out->packed_used;
-	for (uint32_t i = 0; i < r->refs; i++)
-		if (r->out->refs[i].kind == REF_ADDRESS)
-			put_addr(r, r->out->refs[i].start, r->out->refs[i].end, 128);
-	record->addrs_end = r->out->packed_used;
+	record->shared_start = at - packed;
+	at = put_shared(at, r);
+	record->shared_end = record->profile_start = at - packed;
+	at = put_profile(at, r);
+	record->profile_end = record->addrs_start = at - packed;
+	EACH_REF(ref, r, REF_ADDRESS)
+		at = put_addr(at, r->base, (struct span){ ref->start, ref->end }, 128);
+	record->addrs_end = r->out->packed_used = at - packed;
 }
 
 static void put_service(struct run *r, struct km_scan_record *record)
 {
 	const struct service *s = &r->service;
+	uint8_t *packed = r->out->packed, *at = packed + r->out->packed_used;
 
 	record->kind = KM_SCAN_SERVICE;
-	record->shared_start = r->out->packed_used;
-	put_u32(r, count(r, REF_VIP));
-	put_u32(r, count(r, REF_PORT));
-	put_u32(r, count(r, REF_SCOPE));
-	put_gateway_head(r, &s->waypoint);
-	put_byte(r, s->mode);
-	put_byte(r, s->health_policy);
-	put_byte(r, s->families);
-	put_byte(r, s->canonical | (s->visibility == 1) << 1);
-	for (uint32_t i = 0; i < r->refs; i++) {
-		const struct km_scan_ref *ref = &r->out->refs[i];
-
-		if (ref->kind == REF_VIP) {
-			put_addr(r, ref->start, ref->end, ref->number);
-			put_byte(r, ref->number);
-		}
+	record->shared_start = at - packed;
+	at = put_u32(at, r->counts[REF_VIP]);
+	at = put_u32(at, r->counts[REF_PORT]);
+	at = put_u32(at, r->counts[REF_SCOPE]);
+	at = put_gateway_head(at, &s->waypoint);
+	*at++ = s->mode;
+	*at++ = s->health_policy;
+	*at++ = s->families;
+	*at++ = s->canonical | (s->visibility == 1) << 1;
+	EACH_REF(ref, r, REF_VIP) {
+		at = put_addr(at, r->base, (struct span){ ref->start, ref->end }, ref->number);
+		*at++ = ref->number;
 	}
-	put_ports(r);
-	for (uint32_t i = 0; i < r->refs; i++)
-		if (r->out->refs[i].kind == REF_SCOPE)
-			put_byte(r, r->out->refs[i].number);
-	put_gateway_addr(r, &s->waypoint);
-	put_text(r, s->namespace, '/');
-	put_text(r, s->hostname, SEPARATOR);
-	put_text(r, s->namespace, SEPARATOR);
-	put_text(r, s->hostname, SEPARATOR);
-	put_gateway_text(r, &s->waypoint);
-	put_ref_texts(r, REF_VIP);
-	record->shared_end = r->out->packed_used;
+	at = put_ports(at, r);
+	EACH_REF(ref, r, REF_SCOPE)
+		*at++ = ref->number;
+	at = put_gateway_addr(at, r->base, &s->waypoint);
+	at = put_text(at, r, s->namespace, '/');
+	at = put_text(at, r, s->hostname, SEPARATOR);
+	at = put_text(at, r, s->namespace, SEPARATOR);
+	at = put_text(at, r, s->hostname, SEPARATOR);
+	at = put_gateway_text(at, r, &s->waypoint);
+	at = put_ref_texts(at, r, REF_VIP);
+	record->shared_end = r->out->packed_used = at - packed;
 }
 
 /*
  * At most this much is written for a message of `size` bytes: its texts (a
- * namespace and a hostname twice), 17 bytes or two numbers per ref, the heads.
+ * namespace and a hostname twice), 17 bytes or two numbers per ref, the heads and
+ * SHORT bytes beyond the last text.
  */
 static bool has_room(const struct run *r, uint64_t size)
 {
@@ -1046,7 +1107,7 @@ static int resource(struct run *r, struct cursor body, struct km_scan_record *re
 		return MALFORMED;
 	if (!rc)
 		rc = e.any_rc;
-	r->refs = r->code = r->detail = 0;
+	forget(r);
 	*record = (struct km_scan_record){
 		.name_start = e.name.start, .name_end = e.name.end,
 		.version_start = e.version.start, .version_end = e.version.end,
@@ -1133,12 +1194,13 @@ static int top_field(struct run *r, const struct field *f)
 	return rc;
 }
 
-int km_scan_feed(struct km_scan *scan, const uint8_t *data, uint32_t size)
+int km_scan_feed(struct km_scan *scan, const uint8_t *data, uint32_t start, uint32_t size)
 {
-	struct run run = { .out = scan, .base = data };
-	struct cursor c = { data, data + size };
+	struct run run = { .out = scan, .base = data, .size = size };
+	struct cursor c = { data + start, data + size };
 
-	scan->records_used = scan->packed_used = scan->consumed = scan->need = 0;
+	scan->records_used = scan->packed_used = scan->need = 0;
+	scan->consumed = start;
 	while (c.at < c.end) {
 		uint64_t missing = 0;
 		struct field f;

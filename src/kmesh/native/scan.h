@@ -87,9 +87,12 @@ struct km_scan {
 	/* set by km_scan_feed */
 	uint32_t records_used;
 	uint32_t packed_used;
-	uint32_t consumed; /* bytes of the data which need not be given again */
+	uint32_t consumed; /* where the next call starts: all before it was read */
 	uint32_t need; /* bytes from `consumed` on that are wanted before the next call; 0: any */
 };
 
-/* Reads data[0:size]; returns enum km_scan_result. Keeps no reference to data. */
-int km_scan_feed(struct km_scan *scan, const uint8_t *data, uint32_t size);
+/*
+ * Reads data[start:size]; returns enum km_scan_result. Spans and `consumed` count
+ * from data. Keeps no reference to data.
+ */
+int km_scan_feed(struct km_scan *scan, const uint8_t *data, uint32_t start, uint32_t size);

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from kmesh._native import lib
 from kmesh.core.events import AUTHORIZATION, Envelope
-from kmesh.core.model import Authorization, Profile, Rejected, Resource, Service, Workload
+from kmesh.core.model import Authorization, Profile, Rejected, Resource, Workload
 from kmesh.wire import authorization, packed
 from kmesh.wire.errors import WireError
 from kmesh.wire.reasons import reason
@@ -25,7 +25,6 @@ __all__ = [
 
 _WORKLOAD = lib.KM_SCAN_WORKLOAD
 _SERVICE = lib.KM_SCAN_SERVICE
-_OTHER = lib.KM_SCAN_OTHER
 _REJECTED = lib.KM_SCAN_REJECTED
 _REMOVED = lib.KM_SCAN_REMOVED
 
@@ -67,7 +66,7 @@ class Decoder:
 
         One loop without calls for the workloads: there are 100,000 of them.
         """
-        data, records, keys = batch
+        data, records, keys = batch.data, batch.records, batch.packed[:]
         shared_of, profile_of = self._shared.get, self._profiles.get
         new: Any = tuple.__new__
         rows: list[Resource] = []
@@ -88,29 +87,30 @@ class Decoder:
                 uid = str(data[x0:x1], "utf-8") if x1 else name
                 row = new(Workload, (uid, shared[0], where, addrs, *shared[1]))
                 append(new(Resource, (name, str(data[v0:v1], "utf-8"), data[r0:r1], row)))
-            elif kind >= _REMOVED:
+                continue
+            if kind >= _REMOVED:
                 rest.append((kind, name))
-            else:
-                value = self._uncommon(name, batch, record)
-                append(Resource(name, str(data[v0:v1], "utf-8"), data[r0:r1], value))
+                continue
+            value = (
+                packed.service(keys[s0:s1], self._tables)
+                if kind == _SERVICE
+                else _uncommon(name, data, record)
+            )
+            append(new(Resource, (name, str(data[v0:v1], "utf-8"), data[r0:r1], value)))
         return rows
 
-    def _uncommon(
-        self, name: str, batch: Batch, record: tuple[int, ...]
-    ) -> Service | Authorization | Rejected:
-        kind, code, detail = record[:3]
-        raw, extra = batch.data[record[7] : record[8]], batch.data[record[9] : record[10]]
-        if kind == _SERVICE:
-            return packed.service(batch.packed[record[11] : record[12]], self._tables)
-        text = str(extra, "utf-8")
-        if kind == _REJECTED:
-            return Rejected(name, reason(code, detail, text))
-        if text != AUTHORIZATION:
-            return Rejected(name, f"resource type {text!r} is unknown")
-        try:
-            return authorization.decode(raw)
-        except ValueError as error:
-            return Rejected(name, str(error))
+
+def _uncommon(name: str, data: bytes, record: tuple[int, ...]) -> Authorization | Rejected:
+    kind, code, detail = record[:3]
+    raw, text = data[record[7] : record[8]], str(data[record[9] : record[10]], "utf-8")
+    if kind == _REJECTED:
+        return Rejected(name, reason(code, detail, text))
+    if text != AUTHORIZATION:
+        return Rejected(name, f"resource type {text!r} is unknown")
+    try:
+        return authorization.decode(raw)
+    except ValueError as error:
+        return Rejected(name, str(error))
 
 
 class ResponseReader:

@@ -16,7 +16,7 @@ Strings that hardly differ between resources (namespaces, hostnames) are shared 
 from __future__ import annotations
 
 from struct import Struct, unpack, unpack_from
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kmesh.core.model import (
     Families,
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 _SHARED = Struct("=IIIIIHHHH")
 _SERVICE = Struct("=IIIHHBBBB")
 _HOSTNAME, _ADDRESS = 1, 2
+_NEW: Any = tuple.__new__  # a NamedTuple's own constructor takes three times as long
 
 _TRAITS = tuple(Trait(bits) for bits in range(64))
 _SCOPES = tuple(Scope)
@@ -57,8 +58,9 @@ class Shared(NamedTuple):
     rest: tuple[object, ...]
 
 
-def _texts(data: bytes, start: int) -> Iterator[str]:
-    return iter([str(text, "utf-8") for text in data[start:-1].split(b"\xff")])
+def _texts(data: bytes, start: int) -> list[str]:
+    # One decoding for all: the separator, invalid in UTF-8, becomes a lone surrogate.
+    return str(data[start:-1], "utf-8", "surrogateescape").split("\udcff")
 
 
 def _ports(data: bytes, tables: Tables) -> tuple[Port, ...]:
@@ -105,7 +107,7 @@ def shared(data: bytes, tables: Tables) -> Shared:
     way_addr = data[at : at + 16]
     at += 16 * (way == _ADDRESS)
     gate_addr = data[at : at + 16]
-    texts = _texts(data, at + 16 * (gate == _ADDRESS))
+    texts = iter(_texts(data, at + 16 * (gate == _ADDRESS)))
     domain, namespace, account = next(texts), next(texts), next(texts)
     identity = Identity(domain or "cluster.local", namespace, account or "default")
     waypoint = _gateway(way, way_port, way_addr, texts, tables)
@@ -131,22 +133,25 @@ def service(data: bytes, tables: Tables) -> Service:
     at += 17 * vips
     ports_at, at = at, at + 4 * ports
     scopes_at, at = at, at + scopes
-    texts = _texts(data, at + 16 * (way == _ADDRESS))
-    share = tables.texts.share
-    key, namespace, hostname = share(next(texts)), share(next(texts)), next(texts)
-    waypoint = _gateway(way, way_port, data[at : at + 16], texts, tables)
-    addrs = [Vip(next(texts), data[end - 16 : end], data[end]) for end in vip_ends]
-    return Service(
-        key,
-        namespace,
-        hostname,
-        tuple(addrs),
-        _ports(data[ports_at:scopes_at], tables),
-        _MODES[mode],
-        tuple([_SCOPES[value] for value in data[scopes_at : scopes_at + scopes]]),
-        health == 1,
-        _FAMILIES[families],
-        bool(flags & 1),
-        _VISIBILITIES[flags >> 1],
-        waypoint,
+    texts = iter(_texts(data, at + 16 * (way == _ADDRESS)))
+    key, namespace, hostname = next(texts), next(texts), next(texts)
+    waypoint = _gateway(way, way_port, data[at : at + 16], texts, tables) if way else None
+    kept = tables.texts.get
+    row: Service = _NEW(
+        Service,
+        (
+            kept(key) or tables.texts.put(key, key),
+            kept(namespace) or tables.texts.put(namespace, namespace),
+            hostname,
+            tuple([_NEW(Vip, (next(texts), data[e - 16 : e], data[e])) for e in vip_ends]),
+            _ports(data[ports_at:scopes_at], tables),
+            _MODES[mode],
+            tuple([_SCOPES[value] for value in data[scopes_at:at]]) if scopes else (),
+            health == 1,
+            _FAMILIES[families],
+            bool(flags & 1),
+            _VISIBILITIES[flags >> 1],
+            waypoint,
+        ),
     )
+    return row

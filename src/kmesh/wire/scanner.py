@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from struct import Struct
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kmesh._native import ffi, lib
 from kmesh.wire.errors import WireError
@@ -11,22 +11,26 @@ from kmesh.wire.errors import WireError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+Buffer = Any  # of cffi: like bytes, slices are bytes
+
 # struct km_scan_record: kind, code, detail, then start and end of name, version, raw, extra,
 # shared, profile, addrs.
 RECORD = Struct("=17I")
 assert RECORD.size == ffi.sizeof("struct km_scan_record")
 
 LONGEST = 4 << 20  # bytes of one resource: a workload has about 400
-_PIECE = 256 << 10  # bytes scanned in one call
 _RECORDS, _REFS, _PACKED = 1024, 4096, 512 << 10
 
 
 class Batch(NamedTuple):
-    """``records`` unpack by RECORD; their spans lie in ``data`` and ``packed``."""
+    """``records`` unpack by RECORD; their spans lie in ``data`` and ``packed``.
+
+    Good until the next call of the scanner: records and packed are its memory, not copies.
+    """
 
     data: bytes
-    records: bytes
-    packed: bytes
+    records: Buffer
+    packed: Buffer
 
 
 class Buffers:
@@ -57,8 +61,8 @@ class Buffers:
 
     def take(self, data: bytes) -> Batch:
         """What the last call found."""
-        records = ffi.buffer(self._records, self.state.records_used * RECORD.size)[:]
-        return Batch(data, records, ffi.buffer(self._packed, self.state.packed_used)[:])
+        records = ffi.buffer(self._records, self.state.records_used * RECORD.size)
+        return Batch(data, records, ffi.buffer(self._packed, self.state.packed_used))
 
 
 class Scan:
@@ -72,12 +76,19 @@ class Scan:
 
     def feed(self, data: bytes) -> Iterator[Batch]:
         """All that is complete now; raises WireError for good when the bytes are malformed."""
-        for start in range(0, len(data), _PIECE):
-            piece = data if len(data) <= _PIECE else data[start : start + _PIECE]
-            self._held.append(piece)
-            self._size += len(piece)
-            if self._size >= self._need:
-                yield from self._scan()
+        self._check()
+        start = 0
+        if self._held:
+            # Only the field across the border is copied; if its size is not known yet, all is.
+            missing = self._need - self._size if self._need else len(data)
+            self._held.append(data if missing >= len(data) else data[:missing])
+            self._size += len(self._held[-1])
+            if self._size < self._need:
+                return
+            yield from self._scan(b"".join(self._held), 0)
+            start = missing
+        if start < len(data):
+            yield from self._scan(data, start)
 
     def finish(self) -> None:
         """The message ended; raises WireError when a field is incomplete."""
@@ -96,21 +107,20 @@ class Scan:
         self._error = f"unreadable discovery response at byte {self._offset}: {why}"
         raise WireError(self._error)
 
-    def _scan(self) -> Iterator[Batch]:
-        self._check()
-        data = self._held[0] if len(self._held) == 1 else b"".join(self._held)
+    def _scan(self, data: bytes, start: int) -> Iterator[Batch]:
         state, result = self._buffers.state, lib.KM_SCAN_FULL
         while result in (lib.KM_SCAN_FULL, lib.KM_SCAN_GROW):
-            result = lib.km_scan_feed(state, data, len(data))
+            result = lib.km_scan_feed(state, data, start, len(data))
             if result == lib.KM_SCAN_GROW:
                 self._buffers.grow()
                 continue
             if state.records_used and result != lib.KM_SCAN_MALFORMED:
                 yield self._buffers.take(data)
-            self._offset += state.consumed
-            data = data[state.consumed :]
+            self._offset += state.consumed - start
+            start = state.consumed
         if result == lib.KM_SCAN_MALFORMED:
             self._fail("malformed")
         if result == lib.KM_SCAN_TOO_LARGE:
             self._fail(f"a field of {state.need} bytes, at most {LONGEST} are read")
-        self._held, self._size, self._need = [data] if data else [], len(data), state.need
+        self._size, self._need = len(data) - start, state.need
+        self._held = [data[start:]] if self._size else []
