@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
+from kmesh.controlplane import file, resources
+from kmesh.core.events import ADDRESS
 from kmesh.core.model import Rejected, Resource
 from kmesh.wire import convert
 from kmesh.wire.dump import dump
 from kmesh.wire.gen.istio import workload as wds
 from tests.wire.messages import field
+from tests.wire.reading import value
 
 V4, V6 = b"\x0a\x00\x00\x01", b"\xfd" + bytes(14) + b"\x01"
 HOST = wds.GatewayAddress(
@@ -41,8 +45,8 @@ def test_smallest_workload() -> None:
     }
 
 
-def test_full_workload() -> None:
-    message = wds.Workload(
+FULL_WORKLOAD = wds.Address(
+    workload=wds.Workload(
         uid="u",
         name="n",
         namespace="ns",
@@ -71,7 +75,11 @@ def test_full_workload() -> None:
         status=wds.WorkloadStatus.UNHEALTHY,
         capacity=0,
     )
-    assert shown(wds.Address(workload=message)) == {
+)
+
+
+def test_full_workload() -> None:
+    assert shown(FULL_WORKLOAD) == {
         "uid": "u",
         "name": "n",
         "namespace": "ns",
@@ -100,8 +108,8 @@ def test_full_workload() -> None:
     }
 
 
-def test_full_service() -> None:
-    message = wds.Service(
+FULL_SERVICE = wds.Address(
+    service=wds.Service(
         name="s",
         namespace="ns",
         hostname="h",
@@ -123,7 +131,11 @@ def test_full_service() -> None:
         weighted_waypoints=[wds.WeightedWaypoint(destination=HOST, weight=3)],
         visibility=wds.ServiceVisibility.NAMESPACE,
     )
-    assert shown(wds.Address(service=message)) == {
+)
+
+
+def test_full_service() -> None:
+    assert shown(FULL_SERVICE) == {
         "name": "s",
         "namespace": "ns",
         "hostname": "h",
@@ -154,3 +166,12 @@ def test_the_member_in_force_is_shown_and_its_pieces_merged() -> None:
 def test_a_rejected_resource_has_no_object() -> None:
     with pytest.raises(ValueError, match="r: neither"):
         dump(Resource("r", "1", b"", Rejected("r", "why")))
+
+
+def test_objects_are_entries_of_a_mesh_file() -> None:
+    mesh = {"workloads": [shown(FULL_WORKLOAD)], "services": [shown(FULL_SERVICE)], "policies": []}
+    parsed = file.parse(json.dumps(mesh).encode(), "dump")
+    entries = resources.snapshot(parsed)[ADDRESS]
+    rows = {name: value(one.raw) for name, one in entries.items()}
+    workload, service = convert.address(FULL_WORKLOAD), convert.address(FULL_SERVICE)
+    assert rows == {"u": workload, "ns/h": service}
