@@ -117,7 +117,7 @@ def wait(condition: Any, process: subprocess.Popen[bytes]) -> None:
             raise RuntimeError("the agent ended, see its log")
         if time.monotonic() > deadline:
             raise RuntimeError("not converged in time")
-        time.sleep(0.05)
+        time.sleep(0.25)
 
 
 def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:

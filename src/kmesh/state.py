@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ def describe(
     lag: Lag,
     supervisor: Supervisor,
     xds: XdsClient | None,
+    start_cpu: float,
 ) -> dict[str, Json]:
     """Everything GET /state shows; times in seconds unless the name says otherwise."""
     written = writer.statistics()
@@ -32,7 +34,6 @@ def describe(
     planned = steering.statistics()
     vips, slots = tables.capacity()
     idle = steering.idle() and not writer.mailbox
-    usage = resource.getrusage(resource.RUSAGE_SELF)
     return {
         "version": version,
         "synced": planned.started and session.synced and idle,
@@ -56,10 +57,23 @@ def describe(
         "loop": plain(lag.statistics()),
         "restarts": dict(supervisor.restarts),
         "process": {
-            "cpu_seconds": usage.ru_utime + usage.ru_stime,
-            "peak_rss_kib": usage.ru_maxrss,
+            "start_cpu_seconds": start_cpu,
+            "cpu_seconds": cpu_seconds(),
+            "peak_rss_kib": peak_rss_kib(),
         },
     }
+
+
+def cpu_seconds() -> float:
+    """CPU time of this process."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
+
+
+def peak_rss_kib() -> int:
+    """Most resident memory ever; getrusage would count the parent's before exec as well."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
 
 
 def plain(value: Any) -> Any:

@@ -53,7 +53,7 @@ def workload(
         profile,
         tuple(addr.parse(ip) for ip in ips),
         memberships,
-        traits=Trait(traits | (Trait.HEALTHY if healthy else 0)),
+        traits=int(traits | (Trait.HEALTHY if healthy else 0)),
         capacity=capacity,
         tunnel_port=tunnel_port,
     )

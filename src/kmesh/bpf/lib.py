@@ -207,12 +207,14 @@ class Object:
             raise BpfError("the object has no such read-only data")
         ffi.memmove(data, value, len(value))
 
-    def load(self, programs: Sequence[str]) -> tuple[int, str]:
-        """(0, "") or (errno, the verifier's text) for the first program that was refused."""
+    def explain(self, programs: Sequence[str]) -> None:
+        """Keep what the verifier says of these programs: a megabyte each, so only when asked."""
         for name in programs:
-            log = ffi.new("char[]", self.LOG_SIZE)
-            self._logs[name] = log
-            lib.bpf_program__set_log_buf(self._program(name), log, self.LOG_SIZE)
+            self._logs[name] = ffi.new("char[]", self.LOG_SIZE)
+            lib.bpf_program__set_log_buf(self._program(name), self._logs[name], self.LOG_SIZE)
+
+    def load(self) -> tuple[int, str]:
+        """(0, "") or (errno, what libbpf and, if asked, the verifier said)."""
         rc = lib.bpf_object__load(self._object)
         if rc >= 0:
             return 0, ""

@@ -165,6 +165,15 @@ def load(
 
     Raises ProgramRefused with the verifier's last lines.
     """
+    try:
+        return _load(existing, entries, explain=False)
+    except ProgramRefused:
+        return _load(existing, entries, explain=True)
+
+
+def _load(
+    existing: dict[str, int], entries: dict[str, int], *, explain: bool
+) -> tuple[dict[str, int], dict[str, int]]:
     object_ = lib.Object(OBJECT)
     try:
         for name, fd in existing.items():
@@ -173,7 +182,9 @@ def load(
             object_.resize(name, size)
         precise = lib.helper_allowed(ATTACH_TYPES["connect4"], lib.SET_RETVAL)
         object_.set_read_only(bytes([precise]))
-        errno, text = object_.load(PROGRAMS)
+        if explain:
+            object_.explain(PROGRAMS)
+        errno, text = object_.load()
         if errno:
             tail = "\n".join(text.splitlines()[-20:])
             raise ProgramRefused(f"the kernel refused the programs\n{tail}\n", errno)

@@ -9,11 +9,13 @@ from kmesh.core.model import Trait
 if TYPE_CHECKING:
     from kmesh.core.model import Workload
 
+HOST_NETWORK = int(Trait.HOST_NETWORK)
+
 
 def score(workload: Workload) -> int:
     """ztunnel's score: a pod that speaks HBONE 3, a pod 2, HBONE 1, anything else 0."""
-    pod, hbone = Trait.POD in workload.traits, Trait.HBONE in workload.traits
-    return 2 * pod + hbone
+    traits = Trait(workload.traits)
+    return 2 * (Trait.POD in traits) + (Trait.HBONE in traits)
 
 
 class Claims:
@@ -28,8 +30,8 @@ class Claims:
         self._rivals: dict[tuple[str, bytes], dict[str, int]] = {}
 
     def put(self, workload: Workload, others: dict[str, Workload]) -> set[str]:
-        """Register; returns the uids of workloads that lost or won an address by it."""
-        if Trait.HOST_NETWORK in workload.traits:
+        """Register; returns the uids of all claimants of the addresses that changed hands."""
+        if workload.traits & HOST_NETWORK:
             return set()
         network, changed = workload.profile.network, set[str]()
         owners = self._owners.setdefault(network, {})
@@ -45,8 +47,8 @@ class Claims:
         return changed
 
     def drop(self, workload: Workload) -> set[str]:
-        """Forget; returns the uids of workloads that won an address by it."""
-        if Trait.HOST_NETWORK in workload.traits:
+        """Forget; returns the uids of the other claimants of the addresses that changed hands."""
+        if workload.traits & HOST_NETWORK:
             return set()
         network, changed = workload.profile.network, set[str]()
         owners = self._owners.get(network, {})
@@ -81,4 +83,5 @@ class Claims:
         self._owners[network][addr] = new
         if len(rivals) == 1:
             del self._rivals[network, addr]
-        return {old, new} if old != new else set()
+        # Whether the others may go on using it depends on who owns it.
+        return {old, *rivals} if old != new else set()

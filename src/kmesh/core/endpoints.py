@@ -17,7 +17,7 @@ from kmesh.core.rank import rank
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from kmesh.core.model import Membership, Port, Profile, Service, Workload
+    from kmesh.core.model import Port, Profile, Service, Workload
     from kmesh.core.store import Store
 
 SLOT_TAIL = Struct("<IHH")
@@ -33,14 +33,6 @@ class Selection(NamedTuple):
     slots: bytes
     port: int
     reason: Reason
-
-
-class Candidate(NamedTuple):
-    """An endpoint that may be chosen."""
-
-    workload: Workload
-    addr: bytes
-    port: int
 
 
 def target_port(service: Service, port: Port, workload: Workload) -> int:
@@ -64,6 +56,8 @@ def endpoint_address(addresses: tuple[bytes, ...], ipv4: bool, families: Familie
 
     The first of the VIP's family, else the first; an IPv4 socket cannot use an IPv6 one.
     """
+    if len(addresses) == 1 and families is Families.AUTOMATIC:
+        return addresses[0] if not ipv4 or is_ipv4(addresses[0]) else None
     if families is Families.IPV4_ONLY:
         addresses = tuple(addr for addr in addresses if is_ipv4(addr))
     elif families is Families.IPV6_ONLY:
@@ -74,78 +68,101 @@ def endpoint_address(addresses: tuple[bytes, ...], ipv4: bool, families: Familie
     return addresses[0] if addresses and not ipv4 else None
 
 
-def select(
-    store: Store,
-    service: Service,
-    port: Port,
-    ipv4: bool,
-    source: Profile,
-    id_of: Callable[[str], int],
-) -> Selection:
-    """Endpoints of one service port for clients at ``source`` that dialled a VIP of a family."""
-    found = list(_usable(store, service, port, source))
-    if not found:
-        return Selection(b"", 0, Reason.NO_ENDPOINT)
-    reachable, wrong_family = [], False
-    for workload, target in found:
-        addr = endpoint_address(workload.addresses, ipv4, service.families)
-        if addr is None:
-            wrong_family = True
-        elif store.usable_address(workload, addr):
-            reachable.append(Candidate(workload, addr, target))
-    if not reachable:
-        return Selection(b"", 0, Reason.FAMILY if wrong_family else Reason.NO_ENDPOINT)
-    nearest = _nearest(service, reachable, source)
-    if not nearest:
-        return Selection(b"", 0, Reason.STRICT_NO_LOCAL)
-    return _pack(nearest, id_of)
+class Endpoints:
+    """The endpoints of a service for clients at ``source`` that dialled a VIP of one family.
+
+    Everything that does not depend on the port is worked out once. Interned parts of workloads
+    are compared by identity: hashing a tuple of tuples costs more than the whole look-up.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        service: Service,
+        ipv4: bool,
+        source: Profile,
+        id_of: Callable[[str], int],
+    ) -> None:
+        self._service, self._source, self._id_of = service, source, id_of
+        self._wrong_family = False
+        self._found = list(self._reachable(store, ipv4))
+        self._whole: list[bytes] | Reason | None = None
+
+    def select(self, port: Port) -> Selection:
+        """The slots of one service port."""
+        targets: dict[int, int] = {}
+        for workload, _ in self._found:
+            key = id(workload.memberships)
+            if key not in targets or workload.tunnel_port:
+                targets[key] = target_port(self._service, port, workload)
+        ports = set(targets.values())
+        if len(ports) == 1 and 0 not in ports and not self._tunnels():
+            if self._whole is None:
+                self._whole = self._slots([(w, addr, 0) for w, addr in self._found])
+            return selection(self._whole, ports.pop())
+        found = [(w, addr, target_port(self._service, port, w)) for w, addr in self._found]
+        found = [candidate for candidate in found if candidate[2]]
+        ports = {candidate[2] for candidate in found}
+        if len(ports) == 1:
+            found = [(w, addr, 0) for w, addr, _ in found]
+        return selection(self._slots(found), ports.pop() if len(ports) == 1 else 0)
+
+    def _tunnels(self) -> bool:
+        return any(workload.tunnel_port for workload, _ in self._found)
+
+    def _reachable(self, store: Store, ipv4: bool) -> Iterable[tuple[Workload, bytes]]:
+        service, network = self._service, self._source.network
+        unhealthy, families = service.allow_unhealthy, service.families
+        contested = store.claims.conflicts
+        for workload in store.members.get(service.key, {}).values():
+            if not (unhealthy or workload.traits & HEALTHY):
+                continue
+            # Another network's addresses may mean other machines here.
+            if workload.profile.network != network or not workload.addresses:
+                continue
+            addr = endpoint_address(workload.addresses, ipv4, families)
+            if addr is None:
+                self._wrong_family = True
+            elif not contested or store.usable_address(workload, addr):
+                yield workload, addr
+
+    def _slots(self, found: list[tuple[Workload, bytes, int]]) -> list[bytes] | Reason:
+        if not found:
+            return Reason.FAMILY if self._wrong_family else Reason.NO_ENDPOINT
+        if self._service.mode in (Mode.STRICT, Mode.FAILOVER):
+            found = self._nearest(found)
+            if not found:
+                return Reason.STRICT_NO_LOCAL
+        weights = [workload.capacity for workload, _, _ in found]
+        if not any(weights):
+            return Reason.NO_ENDPOINT
+        pack, id_of = SLOT_TAIL.pack, self._id_of
+        slots = [addr + pack(id_of(workload.uid), port, 0) for workload, addr, port in found]
+        if weights.count(weights[0]) != len(weights):
+            counts = apportion(weights)
+            slots = [slot for slot, count in zip(slots, counts, strict=True) for _ in range(count)]
+        slots.sort()
+        return slots
+
+    def _nearest(
+        self, found: list[tuple[Workload, bytes, int]]
+    ) -> list[tuple[Workload, bytes, int]]:
+        ranks: dict[int, tuple[int, bool]] = {}
+        for workload, _, _ in found:
+            place = workload.profile
+            if id(place) not in ranks:
+                ranks[id(place)] = rank(self._service.preference, self._source, place)
+        if self._service.mode is Mode.STRICT:
+            found = [each for each in found if ranks[id(each[0].profile)][1]]
+        best = max((ranks[id(each[0].profile)][0] for each in found), default=0)
+        return [each for each in found if ranks[id(each[0].profile)][0] == best]
 
 
-def _usable(
-    store: Store, service: Service, port: Port, source: Profile
-) -> Iterable[tuple[Workload, int]]:
-    targets: dict[tuple[tuple[Membership, ...], int], int] = {}
-    for workload in store.members.get(service.key, {}).values():
-        if not (service.allow_unhealthy or workload.traits & HEALTHY):
-            continue
-        # Another network's addresses may mean other machines here.
-        if workload.profile.network != source.network or not workload.addresses:
-            continue
-        key = (workload.memberships, workload.tunnel_port)
-        target = targets.get(key)
-        if target is None:
-            target = targets[key] = target_port(service, port, workload)
-        if target:
-            yield workload, target
-
-
-def _nearest(service: Service, found: list[Candidate], source: Profile) -> list[Candidate]:
-    if service.mode not in (Mode.STRICT, Mode.FAILOVER):
-        return found
-    ranks: dict[Profile, tuple[int, bool]] = {}
-    for candidate in found:
-        place = candidate.workload.profile
-        if place not in ranks:
-            ranks[place] = rank(service.preference, source, place)
-    if service.mode is Mode.STRICT:
-        found = [c for c in found if ranks[c.workload.profile][1]]
-    best = max((ranks[c.workload.profile][0] for c in found), default=0)
-    return [c for c in found if ranks[c.workload.profile][0] == best]
-
-
-def _pack(found: list[Candidate], id_of: Callable[[str], int]) -> Selection:
-    weights = [candidate.workload.capacity for candidate in found]
-    if not any(weights):
-        return Selection(b"", 0, Reason.NO_ENDPOINT)
-    port = found[0].port
-    shared = all(candidate.port == port for candidate in found)
-    pack = SLOT_TAIL.pack
-    slots = [c.addr + pack(id_of(c.workload.uid), 0 if shared else c.port, 0) for c in found]
-    if any(weight != weights[0] for weight in weights):
-        counts = apportion(weights)
-        slots = [slot for slot, count in zip(slots, counts, strict=True) for _ in range(count)]
-    slots.sort()
-    return Selection(b"".join(slots), port if shared else 0, Reason.BALANCED)
+def selection(slots: list[bytes] | Reason, port: int) -> Selection:
+    """The answer for one port, from its slots or the reason why there are none."""
+    if isinstance(slots, Reason):
+        return Selection(b"", 0, slots)
+    return Selection(b"".join(slots), port, Reason.BALANCED)
 
 
 def apportion(weights: list[int]) -> list[int]:
@@ -160,7 +177,9 @@ def apportion(weights: list[int]) -> list[int]:
     if total <= most:
         return weights
     counts = [max(1, weight * most // total) if weight else 0 for weight in weights]
-    rest = sorted(range(len(weights)), key=lambda i: -(weights[i] * most % total))
+    # What was raised to one slot has more than its share already.
+    whole = (i for i, weight in enumerate(weights) if weight * most >= total)
+    rest = sorted(whole, key=lambda i: -(weights[i] * most % total))
     for i in rest[: max(0, most - sum(counts))]:
-        counts[i] += bool(weights[i])
+        counts[i] += 1
     return counts

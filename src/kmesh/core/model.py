@@ -49,7 +49,7 @@ class Visibility(IntEnum):
 
 
 class Trait(IntFlag):
-    """Yes/no facts of a workload."""
+    """Yes/no facts of a workload. Rows carry them as a plain int: its ``&`` is far faster."""
 
     HEALTHY = 1
     HOST_NETWORK = 2
@@ -113,7 +113,7 @@ class Workload(NamedTuple):
     addresses: tuple[bytes, ...]
     memberships: tuple[Membership, ...]
     policies: tuple[str, ...] = ()
-    traits: Trait = Trait.HEALTHY
+    traits: int = int(Trait.HEALTHY)
     capacity: int = 1
     tunnel_port: int = 0
     waypoint: Gateway | None = None

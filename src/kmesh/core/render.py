@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from kmesh.abi.layout import Reason, VipAction, VipKey
 from kmesh.core.addr import is_ipv4
-from kmesh.core.endpoints import Selection, select
+from kmesh.core.endpoints import Endpoints, Selection
 from kmesh.core.model import Mode, Profile, Visibility
 
 if TYPE_CHECKING:
@@ -91,10 +91,11 @@ class Render:
         if service.mode is Mode.PASSTHROUGH:
             return {0: Target(VipAction.PASS, Reason.PASSTHROUGH, id_)}
         ports = {0: Target(VipAction.REFUSE, Reason.UNKNOWN_PORT, id_)}
-        ipv4 = is_ipv4(frontend[0])
+        endpoints = Endpoints(
+            self._store, service, is_ipv4(frontend[0]), view.profile, self._workload_id
+        )
         for port in service.ports:
-            found = select(self._store, service, port, ipv4, view.profile, self._workload_id)
-            ports[port.service] = _target(found, id_)
+            ports[port.service] = _target(endpoints.select(port), id_)
         return ports
 
 

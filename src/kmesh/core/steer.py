@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from kmesh.core.tables import Found, Outcome
 
 EXACT = 128
-SLICE_FRONTENDS = 64
-SLICE_ENDPOINTS = 1000
+SLICE_FRONTENDS = 16
+SLICE_ENDPOINTS = 500
 FIRST_RETRY, LAST_RETRY = 0.05, 5.0
 
 
@@ -105,17 +105,18 @@ class Steering:
         }
         self.pods.adopt(names, rows)
         for cookie, enrol in rows.items():
+            self.workload_ids.reserve(enrol.workload)
             self.workload_ids.bind(names.get(cookie, ""), enrol.workload)
 
     def put(self, items: Iterable[tuple[str, Workload | Service | None]]) -> None:
         """New, changed and (None) removed resources."""
         items = list(items)
-        changes = self.store.apply(items)
-        self._soil(changes.frontends)
+        self._soil(self.store.apply(items))
         self._gone.update((name, None) for name, value in items if value is None)
         if self.pods.wanted:
+            names = {name for name, _ in items}
             for cookie, uid in self.pods.wanted.items():
-                if uid in changes.workloads:
+                if uid in names:
                     self._dirty_pods[cookie] = None
 
     def start(self) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from kmesh.core.claims import Claims
+from kmesh.core.claims import HOST_NETWORK, Claims
 from kmesh.core.model import Mode, Profile, Service, Visibility, Workload
 
 if TYPE_CHECKING:
@@ -15,11 +15,7 @@ Frontend = tuple[bytes, int]
 """A service address: 16 masked bytes, prefix length out of 128."""
 
 
-class Changes(NamedTuple):
-    """What a batch of resources made dirty."""
-
-    frontends: dict[Frontend, None]
-    workloads: set[str]
+Keys = dict[str, None]
 
 
 class Store:
@@ -37,24 +33,33 @@ class Store:
         self.claimants: dict[Frontend, tuple[str, ...]] = {}
         self.claims = Claims()
         self._local: Counter[Profile] = Counter()
+        self._moved = False
 
-    def apply(self, items: Iterable[tuple[str, Workload | Service | None]]) -> Changes:
-        """Put (or with None remove) resources by name; removing what is absent is fine."""
-        changes = Changes({}, set())
-        home = self.home
+    def apply(self, items: Iterable[tuple[str, Workload | Service | None]]) -> dict[Frontend, None]:
+        """Put (or with None remove) resources by name; removing what is absent is fine.
+
+        Returns the frontends whose answers may have changed.
+        """
+        home, dirty = self.home, dict[Frontend, None]()
+        touched: Keys = {}
         for name, value in items:
             if isinstance(value, Workload):
-                self._put_workload(value, changes)
+                self._put_workload(value, touched)
             elif value is not None:
-                self._put_service(value, changes)
+                self._put_service(value, dirty)
             elif name in self.workloads:
-                self._drop_workload(self.workloads[name], changes)
+                self._drop_workload(self.workloads[name], touched)
             elif name in self.services:
-                self._drop_service(self.services[name], changes)
-        self._settle_home()
+                self._drop_service(self.services[name], dirty)
+        for key in touched:
+            service = self.services.get(key)
+            if service is not None:
+                dirty.update((frontend, None) for frontend in self.frontends_of(service))
+        if self._moved:
+            self._settle_home()
         if home != self.home:
-            changes.frontends.update(dict.fromkeys(self._ranked()))
-        return changes
+            dirty.update((frontend, None) for frontend in self._ranked())
+        return dirty
 
     def sensitive(self, frontend: Frontend, profile: Profile) -> bool:
         """Whether a client of another namespace, or at ``profile``, may get another answer."""
@@ -77,33 +82,39 @@ class Store:
     def usable_address(self, workload: Workload, addr: bytes) -> bool:
         """Whether the workload still owns its address (a stale pod may not)."""
         network = workload.profile.network
-        if not self.claims.contested(network, addr):
+        if workload.traits & HOST_NETWORK or not self.claims.contested(network, addr):
             return True
         owner = self.workloads[self.claims.owner(network, addr) or workload.uid]
         return owner.uid == workload.uid or "//Pod/" not in owner.uid
 
-    def _put_workload(self, new: Workload, changes: Changes) -> None:
-        old = self.workloads.get(new.uid)
-        if old == new:
-            return
-        rivals = set[str]()
+    def _put_workload(self, new: Workload, touched: Keys) -> None:
+        uid, rivals = new.uid, set[str]()
+        old = self.workloads.get(uid)
         if old is not None:
+            if old == new:
+                return
             rivals = self._leave(old, new)
-            self._touch(old, changes)
-        self.workloads[new.uid] = new
+            self._touch(old, touched)
+        self.workloads[uid] = new
         rivals |= self.claims.put(new, self.workloads)
-        for membership in new.memberships:
-            self.members.setdefault(membership.service, {})[new.uid] = new
-        if self._is_local(new):
-            self._local[new.profile] += 1
-        self._touch(new, changes)
-        self._touch_all(rivals, changes)
+        for service, _ in new.memberships:
+            touched[service] = None
+            members = self.members.get(service)
+            if members is None:
+                self.members[service] = {uid: new}
+            else:
+                members[uid] = new
+        self._count_local(new, 1)
+        for rival in rivals:
+            if rival in self.workloads:
+                self._touch(self.workloads[rival], touched)
 
-    def _drop_workload(self, old: Workload, changes: Changes) -> None:
+    def _drop_workload(self, old: Workload, touched: Keys) -> None:
         del self.workloads[old.uid]
         rivals = self._leave(old, None)
-        self._touch(old, changes)
-        self._touch_all(rivals, changes)
+        self._touch(old, touched)
+        for rival in rivals:
+            self._touch(self.workloads[rival], touched)
 
     def _leave(self, old: Workload, new: Workload | None) -> set[str]:
         stays = {m.service for m in new.memberships} if new else set()
@@ -113,35 +124,26 @@ class Store:
                 members.pop(old.uid, None)
                 if not members:
                     del self.members[membership.service]
-        if self._is_local(old):
-            self._local[old.profile] -= 1
+        self._count_local(old, -1)
         return self.claims.drop(old)
 
-    def _touch(self, workload: Workload, changes: Changes) -> None:
-        changes.workloads.add(workload.uid)
+    def _touch(self, workload: Workload, touched: Keys) -> None:
         for membership in workload.memberships:
-            service = self.services.get(membership.service)
-            if service is not None:
-                changes.frontends.update(dict.fromkeys(self.frontends_of(service)))
+            touched[membership.service] = None
 
-    def _touch_all(self, uids: set[str], changes: Changes) -> None:
-        for uid in uids:
-            if uid in self.workloads:
-                self._touch(self.workloads[uid], changes)
-
-    def _put_service(self, new: Service, changes: Changes) -> None:
+    def _put_service(self, new: Service, dirty: dict[Frontend, None]) -> None:
         old = self.services.get(new.key)
         if old == new:
             return
         if old is not None:
-            self._drop_service(old, changes)
+            self._drop_service(old, dirty)
         self.services[new.key] = new
         for frontend in self.frontends_of(new):
             keys = self.claimants.get(frontend, ())
             self.claimants[frontend] = tuple(sorted({*keys, new.key}))
-            changes.frontends[frontend] = None
+            dirty[frontend] = None
 
-    def _drop_service(self, old: Service, changes: Changes) -> None:
+    def _drop_service(self, old: Service, dirty: dict[Frontend, None]) -> None:
         del self.services[old.key]
         for frontend in self.frontends_of(old):
             keys = tuple(key for key in self.claimants.get(frontend, ()) if key != old.key)
@@ -149,13 +151,18 @@ class Store:
                 self.claimants[frontend] = keys
             else:
                 self.claimants.pop(frontend, None)
-            changes.frontends[frontend] = None
+            dirty[frontend] = None
 
-    def _is_local(self, workload: Workload) -> bool:
-        return bool(self.home.node) and workload.profile.node == self.home.node
+    def _count_local(self, workload: Workload, by: int) -> None:
+        home, place = self.home, workload.profile
+        # Clusters may name their nodes alike.
+        if home.node and (place.node, place.cluster) == (home.node, home.cluster):
+            self._local[workload.profile] += by
+            self._moved = True
 
     def _settle_home(self) -> None:
         """The node's locality is the one most of its workloads report."""
+        self._moved = False
         best = max(
             ((count, profile) for profile, count in self._local.items() if count > 0),
             default=None,

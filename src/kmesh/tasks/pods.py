@@ -27,7 +27,7 @@ MOST_BYTES = 64 << 10
 class EnrolmentError(KmeshError):
     """A pod cannot be enrolled or withdrawn."""
 
-    code = "KM1201"
+    code = "KM1301"
     next_step = 'Send {"netns": "/run/netns/NAME", "workload": "<uid>"}.'
 
 

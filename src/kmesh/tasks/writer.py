@@ -25,11 +25,12 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 TAKE = 256
-KEPT_DELAYS = 4096
+KEPT_DELAYS = 2048
 
 
 class WriterStatistics(NamedTuple):
-    """Counters since start; delays are seconds from a response's end to its last map write."""
+    """Counters since start; delays are seconds from a response's first resource to
+    its last map write."""
 
     revision: int
     ops: int
@@ -55,18 +56,22 @@ class Writer:
         self._tables, self._report, self._clock = tables, report, clock
         self._commits: deque[tuple[Commit, float]] = deque()
         self._delays: deque[float] = deque(maxlen=KEPT_DELAYS)
+        self._received: float | None = None
         self._revision = self._ops = self._batches = 0
         self._failures = self._refused = self._grown = 0
 
     def offer(self, offer: Offer) -> None:
         """Resources of a response; policies are kept by the session and not written yet."""
+        if self._received is None:
+            self._received = self._clock()
         if offer.type_url == ADDRESS:
             self.mailbox.put((resource.name, resource.value) for resource in offer.upserts)  # type: ignore[misc]
             self.mailbox.put((name, None) for name in offer.removed)
 
     def commit(self, commit: Commit) -> None:
         """A response ended; answered by ``report`` when all before it is in the kernel."""
-        self._commits.append((commit, self._clock()))
+        self._commits.append((commit, self._received or self._clock()))
+        self._received = None
         self.mailbox.nudge()
 
     def enrol(self, cookie: int, uid: str) -> None:

@@ -115,7 +115,7 @@ def _profile(message: wds.Workload) -> Profile:
     )
 
 
-def _traits(message: wds.Workload) -> Trait:
+def _traits(message: wds.Workload) -> int:
     if message.tunnel_protocol == wds.TunnelProtocol.LEGACY_ISTIO_MTLS:
         raise ValueError("tunnel protocol LEGACY_ISTIO_MTLS is not supported")
     protocol = _known(wds.TunnelProtocol, message.tunnel_protocol)
@@ -129,7 +129,7 @@ def _traits(message: wds.Workload) -> Trait:
         Trait.POD: "//Pod/" in message.uid,
         Trait.HAS_HOSTNAME: bool(message.hostname),
     }
-    return Trait(sum(trait for trait, true in facts.items() if true))
+    return sum(int(trait) for trait, true in facts.items() if true)
 
 
 def _membership(key: str, ports: Iterable[wds.Port]) -> Membership:

@@ -28,7 +28,6 @@ from kmesh.core.model import (
     Profile,
     Scope,
     Service,
-    Trait,
     Vip,
     Visibility,
 )
@@ -43,7 +42,6 @@ _SERVICE = Struct("=IIIHHBBBB")
 _HOSTNAME, _ADDRESS = 1, 2
 _NEW: Any = tuple.__new__  # a NamedTuple's own constructor takes three times as long
 
-_TRAITS = tuple(Trait(bits) for bits in range(64))
 _SCOPES = tuple(Scope)
 _MODES = tuple(Mode)
 _FAMILIES = tuple(Families)
@@ -114,7 +112,7 @@ def shared(data: bytes, tables: Tables) -> Shared:
     gateway = _gateway(gate, gate_port, gate_addr, texts, tables)
     memberships = _memberships(counts, port_bytes, texts, tables)
     policies = tables.policies.share(tuple(texts))
-    rest = (memberships, policies, _TRAITS[traits], capacity, tunnel_port, waypoint, gateway)
+    rest = (memberships, policies, traits, capacity, tunnel_port, waypoint, gateway)
     return Shared(tables.identities.share(identity), rest)
 
 
