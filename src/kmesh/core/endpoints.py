@@ -18,10 +18,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from kmesh.core.model import Port, Profile, Service, Workload
-    from kmesh.core.store import Store
+    from kmesh.core.store import Frontend, Store
 
 SLOT_TAIL = Struct("<IHH")
 HEALTHY = int(Trait.HEALTHY)
+EXACT = 128
 MOST_SLOTS = 4096
 """Slots spent on one port for the sake of exact weights, unless there are more endpoints."""
 
@@ -38,17 +39,15 @@ class Selection(NamedTuple):
 def target_port(service: Service, port: Port, workload: Workload) -> int:
     """The endpoint's port for a service port; 0 when it has none.
 
-    The endpoint's own mapping, else the service's target, else the service port when an
-    application tunnel takes it.
+    The endpoint's own mapping, else the service's target. An application tunnel makes up for a
+    missing port only on the way from a waypoint, which this is not.
     """
     for membership in workload.memberships:
         if membership.service == service.key:
             for own in membership.ports:
                 if own.service == port.service:
                     return own.target
-    if port.target:
-        return port.target
-    return port.service if workload.tunnel_port else 0
+    return port.target
 
 
 def endpoint_address(addresses: tuple[bytes, ...], ipv4: bool, families: Families) -> bytes | None:
@@ -69,7 +68,7 @@ def endpoint_address(addresses: tuple[bytes, ...], ipv4: bool, families: Familie
 
 
 class Endpoints:
-    """The endpoints of a service for clients at ``source`` that dialled a VIP of one family.
+    """The endpoints of a service for clients at ``source`` that dialled one of its VIPs.
 
     Everything that does not depend on the port is worked out once. Interned parts of workloads
     are compared by identity: hashing a tuple of tuples costs more than the whole look-up.
@@ -79,13 +78,13 @@ class Endpoints:
         self,
         store: Store,
         service: Service,
-        ipv4: bool,
+        frontend: Frontend,
         source: Profile,
         id_of: Callable[[str], int],
     ) -> None:
         self._service, self._source, self._id_of = service, source, id_of
         self._wrong_family = False
-        self._found = list(self._reachable(store, ipv4))
+        self._found = list(self._reachable(store, frontend))
         self._whole: list[bytes] | Reason | None = None
 
     def select(self, port: Port) -> Selection:
@@ -93,10 +92,10 @@ class Endpoints:
         targets: dict[int, int] = {}
         for workload, _ in self._found:
             key = id(workload.memberships)
-            if key not in targets or workload.tunnel_port:
+            if key not in targets:
                 targets[key] = target_port(self._service, port, workload)
         ports = set(targets.values())
-        if len(ports) == 1 and 0 not in ports and not self._tunnels():
+        if len(ports) == 1 and 0 not in ports:
             if self._whole is None:
                 self._whole = self._slots([(w, addr, 0) for w, addr in self._found])
             return selection(self._whole, ports.pop())
@@ -107,10 +106,9 @@ class Endpoints:
             found = [(w, addr, 0) for w, addr, _ in found]
         return selection(self._slots(found), ports.pop() if len(ports) == 1 else 0)
 
-    def _tunnels(self) -> bool:
-        return any(workload.tunnel_port for workload, _ in self._found)
-
-    def _reachable(self, store: Store, ipv4: bool) -> Iterable[tuple[Workload, bytes]]:
+    def _reachable(self, store: Store, frontend: Frontend) -> Iterable[tuple[Workload, bytes]]:
+        # Of a CIDR the dialled address is not known.
+        vip, exact, ipv4 = frontend[0], frontend[1] == EXACT, is_ipv4(frontend[0])
         service, network = self._service, self._source.network
         unhealthy, families = service.allow_unhealthy, service.families
         contested = store.claims.conflicts
@@ -120,7 +118,10 @@ class Endpoints:
             # Another network's addresses may mean other machines here.
             if workload.profile.network != network or not workload.addresses:
                 continue
-            addr = endpoint_address(workload.addresses, ipv4, families)
+            if exact and vip in workload.addresses:
+                addr: bytes | None = vip
+            else:
+                addr = endpoint_address(workload.addresses, ipv4, families)
             if addr is None:
                 self._wrong_family = True
             elif not contested or store.usable_address(workload, addr):

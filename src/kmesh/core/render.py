@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from kmesh.abi.layout import Reason, VipAction, VipKey
-from kmesh.core.addr import is_ipv4
 from kmesh.core.endpoints import Endpoints, Selection
 from kmesh.core.model import Mode, Profile, Visibility
 
@@ -91,9 +90,7 @@ class Render:
         if service.mode is Mode.PASSTHROUGH:
             return {0: Target(VipAction.PASS, Reason.PASSTHROUGH, id_)}
         ports = {0: Target(VipAction.REFUSE, Reason.UNKNOWN_PORT, id_)}
-        endpoints = Endpoints(
-            self._store, service, is_ipv4(frontend[0]), view.profile, self._workload_id
-        )
+        endpoints = Endpoints(self._store, service, frontend, view.profile, self._workload_id)
         for port in service.ports:
             ports[port.service] = _target(endpoints.select(port), id_)
         return ports
