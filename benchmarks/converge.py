@@ -95,7 +95,8 @@ def agent(folder: Path, address: str) -> Iterator[tuple[Client, subprocess.Popen
     log = (folder / "agent.log").open("w")
     command = [sys.executable, "-m", "kmesh", "daemon", "--run-dir", str(folder / "run")]
     command += ["--bpf-fs-path", str(bpffs), "--xds-address", f"http://{address}"]
-    process = subprocess.Popen([*command, "--network", "network-1", "--node-name", "gke-production-pool-0-00000"], stderr=log)
+    command += ["--network", "network-1", "--node-name", "gke-production-pool-0-00000"]
+    process = subprocess.Popen(command, stderr=log)
     try:
         client = Client(folder / "run" / "kmesh.sock")
         wait(lambda: (folder / "run" / "kmesh.sock").exists(), process)
