@@ -14,7 +14,7 @@ class Ids:
 
     def __init__(self) -> None:
         self._ids: dict[str, int] = {}
-        self._last = 0
+        self._last = self._reserved = 0
         self._bound: set[int] = set()
 
     def get(self, name: str) -> int:
@@ -23,16 +23,18 @@ class Ids:
         return self._new(name) if found is None else found
 
     def bind(self, name: str, id_: int) -> bool:
-        """Take over an id; False (and nothing done) when the name or the id is already bound."""
-        if name in self._ids or id_ in self._bound or not 0 < id_ <= self._last:
+        """Take over a reserved id; False (and nothing done) when the name has an id, or the id a
+        name, or it was not reserved."""
+        if name in self._ids or id_ in self._bound or not 0 < id_ <= self._reserved:
             return False
         self._ids[name] = id_
         self._bound.add(id_)
         return True
 
     def reserve(self, id_: int) -> None:
-        """Hand out only ids above this one: it lies in a map and its name is not known yet."""
-        self._last = max(self._last, id_)
+        """Hand out only ids above this one: it lies in a map and its name is not known yet. To be
+        called before the first ``get``."""
+        self._last = self._reserved = max(self._reserved, id_)
 
     def name(self, id_: int) -> str | None:
         """The name behind an id, None when it has none; looks at every name."""
@@ -46,7 +48,7 @@ class Ids:
 
     def _new(self, name: str) -> int:
         if self._last == MOST:
-            self._last = 0
+            self._last = self._reserved = 0
             self._bound = set(self._ids.values())
         id_ = self._last + 1
         while id_ in self._bound:
