@@ -7,17 +7,17 @@ send all traffic to the endpoints that came first, and on adopted maps it would 
 
 from __future__ import annotations
 
-from heapq import nlargest, nsmallest
-from itertools import islice
 from math import inf
 from typing import TYPE_CHECKING, NamedTuple
 
 from kmesh.abi import layout
-from kmesh.abi.layout import SLOT_SIZE, Reason, VipAction
+from kmesh.abi.layout import SLOT_SIZE
+from kmesh.core.adopt import decode, workloads
+from kmesh.core.dirty import Dirty
 from kmesh.core.ids import Ids
-from kmesh.core.plan import Planner, Segment, frontend_of, order
+from kmesh.core.plan import Planner, frontend_of, order
 from kmesh.core.pods import Pods, decode_pod
-from kmesh.core.render import Render, Target, choose
+from kmesh.core.render import Render, choose
 from kmesh.core.segments import Full, Segments, SegmentStatistics
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from kmesh.core.store import Frontend, Store
     from kmesh.core.tables import Found, Outcome
 
-EXACT = 128
 SLICE_FRONTENDS = 16
 SLICE_ENDPOINTS = 500
 FIRST_RETRY, LAST_RETRY = 0.05, 5.0
@@ -78,9 +77,7 @@ class Steering:
         self.failing: dict[Owner, Failure] = {}
         self.started = False
         self._render = Render(store, self.service_ids.get, self.workload_ids.get, bypass_waypoints)
-        self._dirty: dict[Frontend, None] = {}
-        self._dirty_cidrs: set[Frontend] = set()
-        self._to_drop: set[Frontend] = set()
+        self._dirty = Dirty()
         self._dirty_pods: dict[int, None] = {}
         self._unbound: set[Frontend] = set()
         self._gone: dict[str, None] = {}
@@ -93,12 +90,12 @@ class Steering:
             self.planner.adopt(raw, target, segment)
             self.service_ids.reserve(row.service)
             self._unbound.add(frontend_of(raw))
+            for _, workload in workloads(target):
+                self.workload_ids.reserve(workload)
         for raw in found.cidrs:
             key = layout.CidrKey.unpack(raw)
             self.planner.cidrs.add((key.addr, key.plen))
         self.planner.cidrs_on = bool(found.config and layout.Config.unpack(found.config).cidrs)
-        for workload in slots_of(found):
-            self.workload_ids.reserve(workload)
         names = {int.from_bytes(raw, "little"): decode_pod(v) for raw, v in found.pods.items()}
         rows = {
             int.from_bytes(raw, "little"): layout.Enrol.unpack(v) for raw, v in found.enrols.items()
@@ -111,7 +108,7 @@ class Steering:
     def put(self, items: Iterable[tuple[str, Workload | Service | None]]) -> None:
         """New, changed and (None) removed resources."""
         items = list(items)
-        self._soil(self.store.apply(items))
+        self._dirty.add(self.store.apply(items))
         self._gone.update((name, None) for name, value in items if value is None)
         if self.pods.wanted:
             names = {name for name, _ in items}
@@ -124,7 +121,7 @@ class Steering:
         self.started = True
         for cookie, row in self.pods.rows.items():  # before their records are planned
             self.pods.view(self.pods.wanted.get(cookie, ""), self.store, row.view)
-        self._soil(self.planner.frontends)
+        self._dirty.add(self.planner.frontends)
         self._dirty_pods.update(dict.fromkeys(self.pods.wanted))
 
     def enrol(self, cookie: int, uid: str) -> None:
@@ -139,7 +136,7 @@ class Steering:
 
     def idle(self) -> bool:
         """Whether nothing is left to plan (failures wait for their time)."""
-        return not self._dirty_pods and not (self.started and self._frontends_left())
+        return not self._dirty_pods and not (self.started and self._dirty)
 
     def next_due(self) -> float | None:
         """When the next failed frontend or pod is to be tried again; None when there is none."""
@@ -150,7 +147,7 @@ class Steering:
         """One slice of operations in a lawful order; raises Full when a table must grow first."""
         self.planner.segments.wake(now)
         self._revive(now)
-        if self.started and self._frontends_left():
+        if self.started and self._dirty:
             return order(self._frontend_ops())
         ops = self._pod_ops()
         if not ops and self.idle():
@@ -184,11 +181,11 @@ class Steering:
         if isinstance(owner, int):
             self._dirty_pods.pop(owner, None)
         elif owner is not None:
-            self._clean(owner)
+            self._dirty.discard(owner)
 
     def first_dirty(self) -> Frontend | None:
         """The frontend that is planned next: the one to fail when a table cannot grow."""
-        return next(iter(self._next_dirty()[0]), None)
+        return next(iter(self._dirty.next(1)[0]), None)
 
     def rejected(self) -> dict[str, str]:
         """Services whose frontends are failing, and why."""
@@ -204,13 +201,13 @@ class Steering:
         store, planner = self.store, self.planner
         return Statistics(
             self.started, len(store.workloads), len(store.services),
-            self._frontends_left() + len(self._dirty_pods), len(self.failing), len(planner.records),
+            len(self._dirty) + len(self._dirty_pods), len(self.failing), len(planner.records),
             planner.vip_capacity, len(planner.cidrs), len(self.pods.rows), len(self.pods.views),
             store.claims.conflicts, planner.segments.statistics(),
         )  # fmt: skip
 
     def _frontend_ops(self) -> list[Op]:
-        frontends, drops = self._next_dirty()
+        frontends, drops = self._dirty.next(SLICE_FRONTENDS)
         ops: list[Op] = []
         work = 0
         for count, frontend in enumerate(frontends):
@@ -226,25 +223,10 @@ class Steering:
                     break
                 raise
             ops += planned
-            self._clean(frontend)
-            if not drops:
-                self._to_drop.add(frontend)
-            elif not planned:
+            self._dirty.planned(frontend, drops)
+            if drops and not planned:
                 self.failing.pop(frontend, None)
         return ops
-
-    def _next_dirty(self) -> tuple[list[Frontend], bool]:
-        """The next frontends, and whether to drop as well as put; see plan.order.
-
-        As long as a CIDR is dirty there are two passes: puts down to the shortest prefix, then
-        drops from there upwards.
-        """
-        if self._dirty:
-            drops = not self._dirty_cidrs and not self._to_drop
-            return list(islice(self._dirty, SLICE_FRONTENDS)), drops
-        if self._dirty_cidrs:
-            return nlargest(SLICE_FRONTENDS, self._dirty_cidrs, key=_length), False
-        return nsmallest(SLICE_FRONTENDS, self._to_drop, key=_length), True
 
     def _pod_ops(self) -> list[Op]:
         ops: list[Op] = []
@@ -267,29 +249,14 @@ class Steering:
         profiles = {view.profile for view in self.pods.views.values()} | {self.store.home}
         known = {*self.store.claimants, *self.planner.frontends}
         marked = [f for f in known if any(self.store.sensitive(f, p) for p in profiles)]
-        self._soil(marked)
+        self._dirty.add(marked)
         return bool(marked) and self.started
-
-    def _soil(self, frontends: Iterable[Frontend]) -> None:
-        for frontend in frontends:
-            if frontend[1] == EXACT:
-                self._dirty[frontend] = None
-            else:
-                self._dirty_cidrs.add(frontend)
-
-    def _clean(self, frontend: Frontend) -> None:
-        self._dirty.pop(frontend, None)
-        self._dirty_cidrs.discard(frontend)
-        self._to_drop.discard(frontend)
-
-    def _frontends_left(self) -> int:
-        return len(self._dirty) + len(self._dirty_cidrs) + len(self._to_drop)
 
     def _mark(self, owner: Owner) -> None:
         if isinstance(owner, int):
             self._dirty_pods[owner] = None
         elif owner is not None:
-            self._soil([owner])
+            self._dirty.add([owner])
 
     def _revive(self, now: float) -> None:
         due = [owner for owner, failure in self.failing.items() if failure.due <= now]
@@ -308,11 +275,10 @@ class Steering:
             target = self.planner.records[key].target
             if service is not None and key[16:20] == bytes(4):
                 self.service_ids.bind(service.key, target.service)
-            for at in range(0, len(target.slots), SLOT_SIZE):
-                slot = layout.Slot.unpack(target.slots[at : at + SLOT_SIZE])
-                uid = self.store.claims.owner(self.store.home.network, slot.addr)
+            for addr, workload in workloads(target):
+                uid = self.store.claims.owner(self.store.home.network, addr)
                 if uid is not None:
-                    self.workload_ids.bind(uid, slot.workload)
+                    self.workload_ids.bind(uid, workload)
 
     def _forget_names(self) -> None:
         for name in self._gone:
@@ -321,32 +287,3 @@ class Steering:
             if name not in self.store.services:
                 self.service_ids.drop(name)
         self._gone.clear()
-
-
-def _length(frontend: Frontend) -> int:
-    return frontend[1]
-
-
-def decode(row: layout.Vip, slots: bytes) -> tuple[Target, Segment | None]:
-    """A kernel record as target and segment; no segment when its slots do not carry its gen."""
-    segment = None
-    content = b""
-    if row.action == VipAction.BALANCE:
-        raw = bytearray(slots[row.base * SLOT_SIZE : (row.base + row.slots) * SLOT_SIZE])
-        gen = row.gen.to_bytes(2, "little")
-        whole = len(raw) == row.slots * SLOT_SIZE
-        if whole and raw[22::24] == gen[:1] * row.slots and raw[23::24] == gen[1:] * row.slots:
-            raw[22::24] = raw[23::24] = bytes(row.slots)
-            content = bytes(raw)
-            segment = Segment(row.base, row.gen, row.service, content)
-    reason = Reason(row.reason) if row.reason in Reason._value2member_map_ else Reason.INCONSISTENT
-    action = VipAction(row.action) if row.action <= VipAction.PASS else VipAction.NONE
-    return Target(action, reason, row.service, row.port, content, row.flags), segment
-
-
-def slots_of(found: Found) -> Iterable[int]:
-    """Workload ids in the slots that records refer to."""
-    for value in found.vips.values():
-        row = layout.Vip.unpack(value)
-        for at in range(row.base * SLOT_SIZE, (row.base + row.slots) * SLOT_SIZE, SLOT_SIZE):
-            yield int.from_bytes(found.slots[at + 16 : at + 20], "little")

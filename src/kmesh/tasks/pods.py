@@ -15,7 +15,7 @@ from kmesh.core.pods import UID_ROOM
 from kmesh.errors import BpfError, KmeshError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
     from kmesh.core.events import Json
@@ -129,11 +129,11 @@ async def fields(request: web.Request, *names: str) -> dict[str, str]:
 
 @web.middleware
 async def problems(
-    request: web.Request, handler: Callable[[web.Request], web.StreamResponse]
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
     """Errors as JSON: code, sentence, next step."""
     try:
-        return await handler(request)  # type: ignore[misc,no-any-return]
+        return await handler(request)
     except KmeshError as error:
         status = 500 if isinstance(error, BpfError) else 400
         problem = {"code": error.code, "error": error.sentence, "next_step": error.next_step}

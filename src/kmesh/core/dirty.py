@@ -1,0 +1,63 @@
+"""Which frontends must be planned again, and in which of two passes (see plan.order)."""
+
+from __future__ import annotations
+
+from heapq import nlargest, nsmallest
+from itertools import islice
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from kmesh.core.store import Frontend
+
+EXACT = 128
+
+
+class Dirty:
+    """Frontends in the order in which they became dirty, exact addresses before CIDRs.
+
+    As long as a CIDR is dirty there are two passes: puts, down to the shortest prefix, then drops
+    from there upwards.
+    """
+
+    def __init__(self) -> None:
+        self._exact: dict[Frontend, None] = {}
+        self._cidrs: set[Frontend] = set()
+        self._to_drop: set[Frontend] = set()
+
+    def add(self, frontends: Iterable[Frontend]) -> None:
+        """These must be planned (again)."""
+        for frontend in frontends:
+            if frontend[1] == EXACT:
+                self._exact[frontend] = None
+            else:
+                self._cidrs.add(frontend)
+
+    def discard(self, frontend: Frontend) -> None:
+        """It need not be planned any more."""
+        self._exact.pop(frontend, None)
+        self._cidrs.discard(frontend)
+        self._to_drop.discard(frontend)
+
+    def planned(self, frontend: Frontend, drops: bool) -> None:
+        """It was planned; without ``drops`` it comes again in the second pass."""
+        self.discard(frontend)
+        if not drops:
+            self._to_drop.add(frontend)
+
+    def next(self, most: int) -> tuple[list[Frontend], bool]:
+        """At most so many frontends to plan next, and whether to drop as well as put."""
+        if self._exact:
+            drops = not self._cidrs and not self._to_drop
+            return list(islice(self._exact, most)), drops
+        if self._cidrs:
+            return nlargest(most, self._cidrs, key=_length), False
+        return nsmallest(most, self._to_drop, key=_length), True
+
+    def __len__(self) -> int:
+        return len(self._exact) + len(self._cidrs) + len(self._to_drop)
+
+
+def _length(frontend: Frontend) -> int:
+    return frontend[1]
