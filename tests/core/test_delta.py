@@ -376,3 +376,17 @@ def test_a_playbook_mismatch_shows_the_difference() -> None:
     with pytest.raises(AssertionError, match=r"\+<< Request") as caught:
         assert play(Session(NODE)) >> Connected() << Request(ADDRESS, NODE)
     assert AUTHORIZATION in str(caught.value)
+
+
+def test_a_resource_that_names_itself_otherwise_is_rejected_by_name() -> None:
+    session = Session(Node("n", "", {}))
+    session.connected()
+    row = Workload("Kubernetes//Pod/a/x", Identity(), Profile(), (), ())
+    good = Resource("Kubernetes//Pod/a/x", "1", b"", row)
+    bad = Resource("Kubernetes//Pod/a/y", "1", b"", row)
+    offers = session.part([good, bad])
+    assert [offer.upserts for offer in offers] == [(good,)]
+    session.finish(Envelope(ADDRESS, "1"))
+    (answer,) = session.applied(Applied(1, {}))
+    assert "Kubernetes//Pod/a/y: it says of itself" in answer.error
+    assert list(session.held(ADDRESS)) == ["Kubernetes//Pod/a/x"]

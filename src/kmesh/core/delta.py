@@ -116,6 +116,9 @@ class Session:
             value = resource.value
             if isinstance(value, Rejected):
                 self._rejected[resource.name] = value.reason
+            elif value[0] != resource.name:
+                # Removals name resources, not what is in them: it could never be removed.
+                self._rejected[resource.name] = f"it says of itself that it is {value[0]!r}"
             else:
                 good.setdefault(_TYPE_OF[type(value)], []).append(resource)
         offers = []
