@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import NamedTuple
 
 import anyio
 
 INTERVAL = 0.01
+LONG = 0.01
 
 
 class LagStatistics(NamedTuple):
-    """Seconds: the longest stall ever and since the last question, and the number over 10 ms."""
+    """Seconds: the longest stall ever and since the last question, and how many over 10 ms.
+
+    ``longest_cpu`` and ``recent_cpu`` count only what this thread itself computed meanwhile: on a
+    busy machine a loop is also late because it did not get the CPU.
+    """
 
     longest: float
     recent: float
     over_10ms: int
+    longest_cpu: float
+    recent_cpu: float
 
 
 class Lag:
@@ -23,21 +31,28 @@ class Lag:
 
     def __init__(self) -> None:
         self._longest = self._recent = 0.0
+        self._longest_cpu = self._recent_cpu = 0.0
         self._over = 0
 
     async def run(self) -> None:
         """Measure until cancelled."""
         clock = asyncio.get_running_loop().time
         while True:
-            due = clock() + INTERVAL
+            due, spent = clock() + INTERVAL, time.thread_time()
             await anyio.sleep(INTERVAL)
-            late = clock() - due
-            self._recent = max(self._recent, late)
-            self._longest = max(self._longest, late)
-            self._over += late > 0.01
+            self._note(clock() - due, time.thread_time() - spent)
+
+    def _note(self, late: float, cpu: float) -> None:
+        own = min(late, cpu)
+        self._recent, self._longest = max(self._recent, late), max(self._longest, late)
+        self._recent_cpu = max(self._recent_cpu, own)
+        self._longest_cpu = max(self._longest_cpu, own)
+        self._over += late > LONG
 
     def statistics(self) -> LagStatistics:
         """What was measured; asking starts a new ``recent``."""
-        found = LagStatistics(self._longest, self._recent, self._over)
-        self._recent = 0.0
+        found = LagStatistics(
+            self._longest, self._recent, self._over, self._longest_cpu, self._recent_cpu
+        )
+        self._recent = self._recent_cpu = 0.0
         return found
