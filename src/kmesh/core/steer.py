@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from kmesh.abi import layout
 from kmesh.abi.layout import SLOT_SIZE
-from kmesh.core.adopt import decode, workloads
+from kmesh.core.adopt import decode, decode_enrol, workloads
 from kmesh.core.dirty import Dirty
 from kmesh.core.ids import Ids
 from kmesh.core.plan import Planner, frontend_of, order
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from kmesh.core.commands import Op, Owner
     from kmesh.core.model import Service, Workload
+    from kmesh.core.render import View
     from kmesh.core.store import Frontend, Store
     from kmesh.core.tables import Found, Outcome
 
@@ -85,10 +86,9 @@ class Steering:
     def adopt(self, found: Found) -> None:
         """Take over everything the kernel holds."""
         for raw, value in found.vips.items():
-            row = layout.Vip.unpack(value)
-            target, segment = decode(row, found.slots)
+            target, segment = decode(raw, value, found.slots)
             self.planner.adopt(raw, target, segment)
-            self.service_ids.reserve(row.service)
+            self.service_ids.reserve(target.service)
             self._unbound.add(frontend_of(raw))
             for _, workload in workloads(target):
                 self.workload_ids.reserve(workload)
@@ -98,9 +98,10 @@ class Steering:
         self.planner.cidrs_on = bool(found.config and layout.Config.unpack(found.config).cidrs)
         names = {int.from_bytes(raw, "little"): decode_pod(v) for raw, v in found.pods.items()}
         rows = {
-            int.from_bytes(raw, "little"): layout.Enrol.unpack(v) for raw, v in found.enrols.items()
+            int.from_bytes(raw, "little"): decode_enrol(raw, v) for raw, v in found.enrols.items()
         }
         self.pods.adopt(names, rows)
+        self._dirty_pods.update((cookie, None) for cookie in names if cookie not in rows)
         for cookie, enrol in rows.items():
             self.workload_ids.reserve(enrol.workload)
             self.workload_ids.bind(names.get(cookie, ""), enrol.workload)
@@ -122,6 +123,7 @@ class Steering:
         for cookie, row in self.pods.rows.items():  # before their records are planned
             self.pods.view(self.pods.wanted.get(cookie, ""), self.store, row.view)
         self._dirty.add(self.planner.frontends)
+        self._dirty.add(self.planner.cidrs)
         self._dirty_pods.update(dict.fromkeys(self.pods.wanted))
 
     def enrol(self, cookie: int, uid: str) -> None:
@@ -148,11 +150,13 @@ class Steering:
         self.planner.segments.wake(now)
         self._revive(now)
         if self.started and self._dirty:
-            return order(self._frontend_ops())
+            ops = order(self._frontend_ops())
+            if ops or self._dirty:
+                return ops
         ops = self._pod_ops()
         if not ops and self.idle():
             self._forget_names()
-            ops = self.planner.tidy()
+            ops = self._tidy()
         return ops
 
     def report(self, ops: Sequence[Op], outcome: Outcome, now: float) -> None:
@@ -241,12 +245,21 @@ class Steering:
         self._dirty_pods.clear()
         return order(ops)
 
-    def _new_views(self) -> None:
-        if self.pods.retire():
-            self._mark_sensitive()
+    def _tidy(self) -> list[Op]:
+        ops = self.planner.tidy()
+        if not ops:
+            self.failing.pop(None, None)
+        waits = None in self.failing and self.failing[None].due != inf
+        return [] if waits else ops
 
-    def _mark_sensitive(self) -> bool:
-        profiles = {view.profile for view in self.pods.views.values()} | {self.store.home}
+    def _new_views(self) -> None:
+        views = [*self.pods.views.values()]
+        if self.pods.retire():
+            self._mark_sensitive(views)
+
+    def _mark_sensitive(self, gone: Iterable[View] = ()) -> bool:
+        profiles = {view.profile for view in (*gone, *self.pods.views.values())}
+        profiles.add(self.store.home)
         known = {*self.store.claimants, *self.planner.frontends}
         marked = [f for f in known if any(self.store.sensitive(f, p) for p in profiles)]
         self._dirty.add(marked)
