@@ -280,19 +280,20 @@ class FlowKey(NamedTuple):
         return cls(*_FLOW_KEY.unpack(raw))
 
 
-_FLOW = Struct("<16sHH")
-FLOW_SIZE = 20
+_FLOW = Struct("<16sHHI")
+FLOW_SIZE = 24
 
 
 class Flow(NamedTuple):
-    """struct km_flow, 20 bytes."""
+    """struct km_flow, 24 bytes."""
 
     vip: bytes
     port: int
     zero: int
+    check: int
 
     def pack(self) -> bytes:
-        """The 20 bytes of the map."""
+        """The 24 bytes of the map."""
         return _FLOW.pack(*self)
 
     @classmethod
@@ -342,4 +343,4 @@ class Meta(NamedTuple):
         return cls(*_META.unpack(raw))
 
 
-FINGERPRINT = bytes.fromhex("072089e1fdbd55d3c5ed7b3106c47041c3d3df4be37111737c5b20bbfc1c0918")
+FINGERPRINT = bytes.fromhex("2816373b887d2f0a275c2fcae04d805564ea2d34cdbcefedcb9953a7f7d4ebc0")

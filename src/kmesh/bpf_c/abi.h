@@ -119,8 +119,9 @@ struct km_flow {
 	struct km_addr vip;
 	__u16 port;
 	__u16 zero;
+	__u32 check; /* as in km_vip: evicted elements are recycled at once */
 };
-KM_ABI_ASSERT(km_flow, 20);
+KM_ABI_ASSERT(km_flow, 24);
 
 struct km_config {
 	__u64 open_reasons; /* bit per reason: pass the connection instead of refusing it */

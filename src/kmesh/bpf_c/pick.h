@@ -35,19 +35,18 @@ static __always_inline __u32 km_mix(__u32 sum, __u32 word)
 	return sum ^ (sum >> 15);
 }
 
-static __always_inline __u32 km_vip_check(const struct km_vip_key *key, const struct km_vip *vip)
-{
-	const __u32 *k = (const void *)key, *v = (const void *)vip;
-	__u32 sum = KM_CHECK_SEED;
-
-#pragma unroll
-	for (int i = 0; i < sizeof(*key) / 4; i++)
-		sum = km_mix(sum, k[i]);
-#pragma unroll
-	for (int i = 0; i < sizeof(*vip) / 4 - 1; i++)
-		sum = km_mix(sum, v[i]);
-	return sum;
-}
+/* Over all words of a key and all words of a value but its last, the check itself. */
+#define KM_CHECK(key, value)                                                     \
+	({                                                                        \
+		const __u32 *k_ = (const void *)(key), *v_ = (const void *)(value); \
+		__u32 sum_ = KM_CHECK_SEED;                                       \
+                                                                                  \
+		_Pragma("unroll") for (int i_ = 0; i_ < sizeof(*(key)) / 4; i_++) \
+			sum_ = km_mix(sum_, k_[i_]);                              \
+		_Pragma("unroll") for (int i_ = 0; i_ < sizeof(*(value)) / 4 - 1; i_++) \
+			sum_ = km_mix(sum_, v_[i_]);                              \
+		sum_;                                                             \
+	})
 
 /* 1: found and whole; 0: no such record; -1: could not get a whole copy. */
 static __noinline int km_find(struct km_vip_key *key, struct km_vip *vip)
@@ -61,7 +60,7 @@ static __noinline int km_find(struct km_vip_key *key, struct km_vip *vip)
 		if (!found)
 			return 0;
 		*vip = *(volatile struct km_vip *)found;
-		if (vip->check == km_vip_check(key, vip))
+		if (vip->check == KM_CHECK(key, vip))
 			return 1;
 	}
 	return -1;
@@ -120,12 +119,11 @@ static __noinline int km_find_record(struct km_query *query, __u32 view, struct 
 	return found < 0 ? found : 1;
 }
 
-/* 0: enrolled, *view is set; else the reason to leave the connection alone. */
+/* -1: enrolled, *view is set; else the reason to leave the connection alone. */
 static __always_inline int km_enrolled(__u64 netns, __u32 *view)
 {
 	struct km_enrol_key key = { .netns = netns };
 	struct km_enrol copy;
-	__u32 sum;
 
 #pragma unroll
 	for (int i = 0; i < KM_TRIES; i++) {
@@ -134,12 +132,7 @@ static __always_inline int km_enrolled(__u64 netns, __u32 *view)
 		if (!found)
 			return KM_NOT_ENROLLED;
 		copy = *(volatile struct km_enrol *)found;
-		sum = km_mix(KM_CHECK_SEED, (__u32)netns);
-		sum = km_mix(sum, (__u32)(netns >> 32));
-		sum = km_mix(sum, copy.workload);
-		sum = km_mix(sum, copy.view);
-		sum = km_mix(sum, copy.flags);
-		if (sum == copy.check) {
+		if (copy.check == KM_CHECK(&key, &copy)) {
 			*view = copy.view;
 			return -1;
 		}

@@ -135,8 +135,9 @@ static __always_inline int km_sendmsg(struct bpf_sock_addr *ctx, __u32 hook, str
 	key.backend = choice->addr;
 	key.port = choice->port;
 	flow.port = query.port;
+	flow.check = KM_CHECK(&key, &flow);
 	known = bpf_map_lookup_elem(&km_flow, &key);
-	if (known && known->port == flow.port && km_same(&known->vip, &flow.vip))
+	if (known && known->check == flow.check)
 		return KM_BALANCED;
 	if (bpf_map_update_elem(&km_flow, &key, &flow, BPF_ANY))
 		return KM_NO_STORAGE;
@@ -162,8 +163,12 @@ static __always_inline int km_restore(struct bpf_sock_addr *ctx, struct km_addr 
 		key.socket = bpf_get_socket_cookie(ctx);
 		flow = bpf_map_lookup_elem(&km_flow, &key);
 		if (flow) {
-			*peer = flow->vip;
-			*port = flow->port;
+			struct km_flow copy = *(volatile struct km_flow *)flow;
+
+			if (copy.check != KM_CHECK(&key, &copy))
+				return KM_INCONSISTENT;
+			*peer = copy.vip;
+			*port = copy.port;
 			return KM_RESTORED;
 		}
 	}
