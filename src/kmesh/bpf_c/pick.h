@@ -8,6 +8,8 @@
 #ifndef KMESH_PICK_H
 #define KMESH_PICK_H
 
+#include <bpf/bpf_endian.h>
+
 #include "maps.h"
 
 #define KM_TRIES 3
@@ -79,16 +81,38 @@ static __always_inline int km_find_port(struct km_vip_key *key, struct km_vip *v
 	return km_find(key, vip);
 }
 
+static __always_inline int km_covers(const struct km_cidr *cidr, const struct km_addr *addr)
+{
+#pragma unroll
+	for (int i = 0; i < 4; i++) {
+		int bits = (int)cidr->plen - 32 * i;
+		__u32 mask = bits >= 32 ? ~0u : bits <= 0 ? 0 : bpf_htonl(~0u << (32 - bits));
+
+		if ((addr->word[i] & mask) != cidr->base.word[i])
+			return 0;
+	}
+	return cidr->plen <= KM_EXACT;
+}
+
 static __always_inline int km_find_cidr(struct km_vip_key *key, struct km_vip *vip, __u16 port)
 {
 	struct km_cidr_key prefix = { .plen = KM_EXACT, .addr = key->addr };
-	struct km_cidr *cidr = bpf_map_lookup_elem(&km_cidr, &prefix);
+	struct km_cidr copy;
 
-	if (!cidr)
-		return 0;
-	key->addr = cidr->base;
-	key->plen = cidr->plen;
-	return km_find_port(key, vip, port);
+#pragma unroll
+	for (int i = 0; i < KM_TRIES; i++) {
+		struct km_cidr *found = bpf_map_lookup_elem(&km_cidr, &prefix);
+
+		if (!found)
+			return 0;
+		copy = *(volatile struct km_cidr *)found;
+		if (km_covers(&copy, &prefix.addr)) {
+			key->addr = copy.base;
+			key->plen = copy.plen;
+			return km_find_port(key, vip, port);
+		}
+	}
+	return -1;
 }
 
 static __noinline int km_find_record(struct km_query *query, __u32 view, struct km_vip *vip)
