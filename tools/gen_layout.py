@@ -33,6 +33,7 @@ from enum import IntEnum
 from struct import Struct
 from typing import NamedTuple, Self
 
+
 '''
 
 
@@ -91,8 +92,8 @@ def enumeration(types: list[btf.Type], name: str, title: str) -> str:
     rows = [(n, v) for n, v in found.values if n not in ENDS]
     prefix = "KM_ACTION_" if name == "km_action" else "KM_"
     body = "".join(f"    {n.removeprefix(prefix)} = {v}\n" for n, v in rows)
-    ends = "".join(f"{n.removeprefix('KM_')} = {v}\n" for n, v in found.values if n in ENDS)
-    return f'class {title}(IntEnum):\n    """enum {name}."""\n\n{body}\n\n{ends}\n'
+    ends = "".join(f"\n\n{n.removeprefix('KM_')} = {v}\n" for n, v in found.values if n in ENDS)
+    return f'class {title}(IntEnum):\n    """enum {name}."""\n\n{body}{ends}\n'
 
 
 def generate() -> str:
