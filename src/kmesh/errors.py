@@ -80,3 +80,7 @@ class CapacityError(KmeshError):
 
     code = "KM1105"
     next_step = "Raise the limit named above and restart the agent: pins and traffic stay."
+
+    def __init__(self, sentence: str, limit: int = 0) -> None:
+        super().__init__(sentence)
+        self.limit = limit

@@ -80,7 +80,8 @@ class DataPlane:
         for name, limit in (("km_vip", self._sizes.max_vips), ("km_slot", self._sizes.max_slots)):
             if want[name] > max(limit, have[name]):
                 option = f"--max-{name.removeprefix('km_')}s"
-                raise CapacityError(f"{name} would need {want[name]} rows, {option} is {limit}")
+                sentence = f"{name} would need {want[name]} rows, {option} is {limit}"
+                raise CapacityError(sentence, limit)
         grown = {name for name in GROWING if want[name] > have[name]}
         if not grown:
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from errno import EINVAL
 from typing import TYPE_CHECKING
 
 import anyio
@@ -98,7 +99,8 @@ class PodServer:
 
     async def _cookie(self, netns: str) -> int:
         def read() -> int:
-            fd = os.open(netns, os.O_RDONLY | os.O_CLOEXEC)
+            # A pipe must not hold up everybody's enrolment.
+            fd = os.open(netns, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
             try:
                 return lib.netns_cookie(fd)
             finally:
@@ -111,6 +113,10 @@ class PodServer:
                 f"cannot open the network namespace {netns}: {error.strerror}",
                 "Check the path: it must be a namespace file such as /run/netns/NAME.",
             ) from error
+        except BpfError as error:
+            if error.errno != EINVAL:
+                raise
+            raise EnrolmentError(f"{netns} is not a network namespace") from error
 
 
 async def fields(request: web.Request, *names: str) -> dict[str, str]:
@@ -122,8 +128,9 @@ async def fields(request: web.Request, *names: str) -> dict[str, str]:
     if not isinstance(body, dict):
         raise EnrolmentError("the body is not a JSON object")
     for name in names:
-        if not isinstance(body.get(name), str) or not body[name]:
-            raise EnrolmentError(f"{name!r} must be a non-empty string")
+        value = body.get(name)
+        if not isinstance(value, str) or not value or "\0" in value:
+            raise EnrolmentError(f"{name!r} must be a non-empty string without NUL")
     return {name: body[name] for name in names}
 
 

@@ -135,14 +135,9 @@ class Writer:
 
     async def _grow(self, full: Full) -> None:
         """Make the full table bigger, or refuse the frontend that did not fit."""
-        vips, slots = self._tables.capacity()
-        wanted = {"km_vip": vips, "km_slot": slots}
-        wanted[full.table] = max(2 * wanted[full.table], 1 << (full.need - 1).bit_length())
         try:
             with anyio.CancelScope(shield=True):
-                await anyio.to_thread.run_sync(
-                    self._tables.grow, wanted["km_vip"], wanted["km_slot"]
-                )
+                await anyio.to_thread.run_sync(self._enlarge, full)
         except (CapacityError, BpfError) as error:
             self._refuse(error)
             return
@@ -151,6 +146,19 @@ class Writer:
         self.steering.planner.segments.grow(slots)
         self._grown += 1
         log.info("tables grown: %d records, %d slots", vips, slots)
+
+    def _enlarge(self, full: Full) -> None:
+        """Twice the size, or the most that is allowed when that is enough."""
+        vips, slots = self._tables.capacity()
+        size = {"km_vip": vips, "km_slot": slots}
+        size[full.table] = max(2 * size[full.table], 1 << (full.need - 1).bit_length())
+        try:
+            self._tables.grow(size["km_vip"], size["km_slot"])
+        except CapacityError as error:
+            if error.limit < full.need:
+                raise
+            size[full.table] = error.limit
+            self._tables.grow(size["km_vip"], size["km_slot"])
 
     def _refuse(self, error: KmeshError) -> None:
         frontend = self.steering.first_dirty()
