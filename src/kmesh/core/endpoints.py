@@ -10,7 +10,7 @@ from struct import Struct
 from typing import TYPE_CHECKING, NamedTuple
 
 from kmesh.abi.layout import Reason
-from kmesh.core.addr import is_ipv4
+from kmesh.core.addr import MAPPED, is_ipv4
 from kmesh.core.model import Families, Mode, Trait
 from kmesh.core.rank import rank
 
@@ -55,8 +55,6 @@ def endpoint_address(addresses: tuple[bytes, ...], ipv4: bool, families: Familie
 
     The first of the VIP's family, else the first; an IPv4 socket cannot use an IPv6 one.
     """
-    if len(addresses) == 1 and families is Families.AUTOMATIC:
-        return addresses[0] if not ipv4 or is_ipv4(addresses[0]) else None
     if families is Families.IPV4_ONLY:
         addresses = tuple(addr for addr in addresses if is_ipv4(addr))
     elif families is Families.IPV6_ONLY:
@@ -107,21 +105,25 @@ class Endpoints:
         return selection(self._slots(found), ports.pop() if len(ports) == 1 else 0)
 
     def _reachable(self, store: Store, frontend: Frontend) -> Iterable[tuple[Workload, bytes]]:
-        # Of a CIDR the dialled address is not known.
         vip, exact, ipv4 = frontend[0], frontend[1] == EXACT, is_ipv4(frontend[0])
         service, network = self._service, self._source.network
         unhealthy, families = service.allow_unhealthy, service.families
         contested = store.claims.conflicts
+        plain = families is Families.AUTOMATIC and not contested
         for workload in store.members.get(service.key, {}).values():
+            addresses = workload.addresses
+            # Another network's addresses may mean other machines here.
+            if workload.profile.network != network or not addresses:
+                continue
             if not (unhealthy or workload.traits & HEALTHY):
                 continue
-            # Another network's addresses may mean other machines here.
-            if workload.profile.network != network or not workload.addresses:
+            first = addresses[0]
+            if plain and len(addresses) == 1 and (not ipv4 or first[:12] == MAPPED):
+                yield workload, first
                 continue
-            if exact and vip in workload.addresses:
-                addr: bytes | None = vip
-            else:
-                addr = endpoint_address(workload.addresses, ipv4, families)
+            # Of a CIDR the dialled address is not known.
+            dialled = exact and vip in addresses
+            addr = vip if dialled else endpoint_address(addresses, ipv4, families)
             if addr is None:
                 self._wrong_family = True
             elif not contested or store.usable_address(workload, addr):
