@@ -49,7 +49,7 @@ def workload(
         Profile("", "Kubernetes", node),
         (ip,),
         tuple(Membership(key, ports) for key in of),
-        traits=Trait.HEALTHY | Trait.POD,
+        traits=int(Trait.HEALTHY | Trait.POD),  # a plain int, as the decoder makes it
     )
     return uid, row
 
