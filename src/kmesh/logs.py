@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from datetime import UTC, datetime
 
 import orjson
 
@@ -14,13 +15,15 @@ class JsonFormatter(logging.Formatter):
         """One line."""
         line = {
             "level": record.levelname.lower(),
-            "time": self.formatTime(record),
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "scope": record.name,
             "message": record.getMessage(),
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return orjson.dumps(line).decode()
+        # Paths may carry bytes that are no text; orjson refuses those.
+        clean = {key: value.encode(errors="backslashreplace") for key, value in line.items()}
+        return orjson.dumps({key: value.decode() for key, value in clean.items()}).decode()
 
 
 def configure(level: str, form: str) -> None:

@@ -133,9 +133,12 @@ def start(bpffs: str, cgroup2: str, sizes: Sizes) -> DataPlane:
     """
     bpffs = mounts.require(mounts.BPFFS, bpffs, "--bpf-fs-path")
     cgroup2 = mounts.require(mounts.CGROUP2, cgroup2 or mounts.find_cgroup2(), "--cgroup2-path")
-    for part in ("", "/maps", "/links"):
-        os.makedirs(f"{bpffs}/kmesh{part}", mode=0o700, exist_ok=True)
-    lock = mounts.lock(f"{bpffs}/kmesh")
+    try:
+        for part in ("", "/maps", "/links"):
+            os.makedirs(f"{bpffs}/kmesh{part}", mode=0o700, exist_ok=True)
+        lock = mounts.lock(f"{bpffs}/kmesh")
+    except OSError as error:
+        raise BpfError(f"{error.filename}: {error.strerror}", error.errno or 0) from error
     try:
         return _start(DataPlane(bpffs, cgroup2, sizes, lock), sizes)
     except BaseException:
@@ -224,11 +227,21 @@ def copy(name: str, old: int, new: int) -> None:
 
 
 def uninstall(bpffs: str) -> list[str]:
-    """Remove every pin, links first; the paths removed. Raises AlreadyRunning."""
+    """Remove every pin, links first; the paths removed. Raises AlreadyRunning or BpfError."""
     root = f"{bpffs}/kmesh"
-    if not os.path.isdir(root):
-        return []
-    os.close(mounts.lock(root))
+    try:
+        if not mounts.exists(root):
+            return []
+        lock = mounts.lock(root)
+        try:
+            return _remove_pins(root)
+        finally:
+            os.close(lock)
+    except OSError as error:
+        raise BpfError(f"{error.filename}: {error.strerror}", error.errno or 0) from error
+
+
+def _remove_pins(root: str) -> list[str]:
     removed = []
     for part in ("links", "maps"):
         for path in sorted(Path(f"{root}/{part}").glob("*")):

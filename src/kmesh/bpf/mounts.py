@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 from pathlib import Path
 
 from kmesh.errors import AlreadyRunning, MountError
@@ -14,12 +15,17 @@ BPFFS, CGROUP2 = "bpf", "cgroup2"
 def mount_points(kind: str, table: str) -> list[str]:
     """Mount points of a file system type, from the text of /proc/mounts."""
     rows = (line.split() for line in table.splitlines())
-    return [row[1] for row in rows if len(row) > 2 and row[2] == kind]
+    return [_unescape(row[1]) for row in rows if len(row) > 2 and row[2] == kind]
+
+
+def _unescape(path: str) -> str:
+    """The kernel writes blanks, line ends and backslashes as three octal digits."""
+    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), path)
 
 
 def require(kind: str, path: str, option: str) -> str:
     """``path`` if it is a mount of ``kind``; raises MountError naming option and remedy."""
-    where = os.path.abspath(path)
+    where = os.path.realpath(path)
     if not os.path.isdir(where):
         raise MountError(
             f"{option} {where} does not exist",
@@ -31,6 +37,15 @@ def require(kind: str, path: str, option: str) -> str:
             f"Run: mount -t {kind} {kind} {where}, or name another place with {option}.",
         )
     return where
+
+
+def exists(path: str) -> bool:
+    """Whether a path exists; raises OSError when that cannot be known."""
+    try:
+        os.stat(path)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def find_cgroup2() -> str:

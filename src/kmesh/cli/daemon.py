@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from kmesh import config, logs
 from kmesh.cli.console import out, show_error, show_json
-from kmesh.errors import KmeshError
+from kmesh.errors import ConfigError, KmeshError
 
 if TYPE_CHECKING:
     import argparse
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     """Add both sub-commands."""
-    parser = subparsers.add_parser("daemon", help="the node agent, in the foreground")
+    help_ = "the node agent, in the foreground"
+    parser = subparsers.add_parser("daemon", help=help_, allow_abbrev=False)
     config.add_options(parser)
     parser = subparsers.add_parser(
         "uninstall", help="detach the programs and remove every pin: the only thing that does"
@@ -26,11 +27,15 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Serve until TERM or INT; 1 when the agent cannot start."""
+    """Serve until TERM or INT; 1 when the agent cannot start, 2 when an option is wrong."""
+    try:
+        found = config.load(vars(args), os.environ)
+    except ConfigError as error:
+        show_error(error)
+        return 2
     from kmesh import app  # the C extension and the network stack: only the agent needs them
 
     try:
-        found = config.load(vars(args), os.environ)
         logs.configure(found.log_level, found.log_format)
         app.serve(found)
     except KmeshError as error:

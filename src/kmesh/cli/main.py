@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from kmesh import __version__
 from kmesh.cli import controlplane, daemon, demo, lab
+from kmesh.cli.console import show_error
+from kmesh.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,7 +25,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for module in (daemon, controlplane, lab, demo):
         module.add_parser(commands)
-    args = parser.parse_args(argv)
+    try:
+        args = parser.parse_args(argv)
+    except ConfigError as error:
+        show_error(error)
+        return 2
     runs = {
         "daemon": daemon.run,
         "uninstall": daemon.uninstall,
