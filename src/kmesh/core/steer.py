@@ -282,16 +282,24 @@ class Steering:
         if frontend not in self._unbound:
             return
         self._unbound.discard(frontend)
-        keys = self.store.claimants.get(frontend, ())
-        service = choose([self.store.services[key] for key in keys], "") if keys else None
+        services = [self.store.services[key] for key in self.store.claimants.get(frontend, ())]
         for key in self.planner.frontends.get(frontend, ()):
             target = self.planner.records[key].target
-            if service is not None and key[16:20] == bytes(4):
+            client = self._namespace(int.from_bytes(key[16:20], "little"))
+            service = choose(services, client) if client is not None else None
+            if service is not None:
                 self.service_ids.bind(service.key, target.service)
             for addr, workload in workloads(target):
                 uid = self.store.claims.owner(self.store.home.network, addr)
                 if uid is not None:
                     self.workload_ids.bind(uid, workload)
+
+    def _namespace(self, view: int) -> str | None:
+        """Namespace of a view's clients, empty for everybody's; None when nobody has the view."""
+        if not view:
+            return ""
+        found = self.pods.views.get(view)
+        return None if found is None else found.namespace
 
     def _forget_names(self) -> None:
         for name in self._gone:
