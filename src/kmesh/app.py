@@ -25,6 +25,7 @@ from kmesh.core.delta import Session
 from kmesh.core.segments import Segments
 from kmesh.core.steer import Steering
 from kmesh.core.store import Store
+from kmesh.errors import KmeshError
 from kmesh.state import cpu_seconds, describe
 from kmesh.tasks.lag import Lag
 from kmesh.tasks.pods import PodServer
@@ -163,5 +164,17 @@ async def stop_signal() -> None:
 def serve(config: Config) -> None:
     """Run the agent; raises KmeshError when it cannot start."""
     app = App(config)
-    with suppress(KeyboardInterrupt):
-        anyio.run(app.run, backend_options={"use_uvloop": True})
+    try:
+        with suppress(KeyboardInterrupt):
+            anyio.run(app.run, backend_options={"use_uvloop": True})
+    except ExceptionGroup as group:
+        known, rest = group.split(KmeshError)
+        if known is None or rest is not None:
+            raise
+        raise first(known) from group
+
+
+def first(group: BaseExceptionGroup[KmeshError]) -> KmeshError:
+    """The first error of a group of groups."""
+    error = group.exceptions[0]
+    return first(error) if isinstance(error, BaseExceptionGroup) else error

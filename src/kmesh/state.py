@@ -6,10 +6,14 @@ import resource
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kmesh.core.addr import is_ipv4, text
+from kmesh.core.dirty import EXACT
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from kmesh.bpf.tables import KernelTables
+    from kmesh.core.commands import Owner
     from kmesh.core.delta import Session
     from kmesh.core.events import Json
     from kmesh.tasks.lag import Lag
@@ -40,7 +44,7 @@ def describe(
         "revision": written.revision,
         "xds": plain(xds.statistics()) if xds else None,
         "planner": plain(planned),
-        "failing": {str(owner): failure.why for owner, failure in steering.failing.items()},
+        "failing": {title(owner): failure.why for owner, failure in steering.failing.items()},
         "writer": {
             **{k: v for k, v in plain(written).items() if k != "delays"},
             "visible_ms": quantiles(written.delays),
@@ -62,6 +66,17 @@ def describe(
             "peak_rss_kib": peak_rss_kib(),
         },
     }
+
+
+def title(owner: Owner) -> str:
+    """What failed: ``10.0.0.1``, ``10.0.0.0/24``, ``pod <cookie>`` or ``tables``."""
+    if isinstance(owner, int):
+        return f"pod {owner}"
+    if owner is None:
+        return "tables"
+    addr, plen = owner
+    length = plen - 96 if is_ipv4(addr) else plen
+    return text(addr) if plen == EXACT else f"{text(addr)}/{length}"
 
 
 def cpu_seconds() -> float:

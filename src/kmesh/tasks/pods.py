@@ -32,6 +32,13 @@ class EnrolmentError(KmeshError):
     next_step = 'Send {"netns": "/run/netns/NAME", "workload": "<uid>"}.'
 
 
+class SocketError(KmeshError):
+    """The socket cannot be made."""
+
+    code = "KM1302"
+    next_step = "Name a directory with --run-dir that root can write to."
+
+
 class PodServer:
     """``<run-dir>/kmesh.sock``: POST, DELETE and GET /enrol, GET /state."""
 
@@ -43,7 +50,7 @@ class PodServer:
     async def run(
         self, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED
     ) -> None:
-        """Serve until cancelled; the socket is only for its owner."""
+        """Serve until cancelled; the socket is only for its owner. Raises SocketError."""
         app = web.Application(middlewares=[problems], client_max_size=MOST_BYTES)
         app.router.add_post("/enrol", self._enrol)
         app.router.add_delete("/enrol", self._withdraw)
@@ -52,15 +59,22 @@ class PodServer:
         runner = web.AppRunner(app, access_log=None)
         await runner.setup()
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self.path.unlink(missing_ok=True)
-            await web.UnixSite(runner, str(self.path)).start()
-            self.path.chmod(0o600)
+            await self._listen(runner)
             task_status.started()
             await anyio.sleep_forever()
         finally:
             with anyio.CancelScope(shield=True):
                 await runner.cleanup()
+
+    async def _listen(self, runner: web.AppRunner) -> None:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self.path.unlink(missing_ok=True)
+            await web.UnixSite(runner, str(self.path)).start()
+            self.path.chmod(0o600)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise SocketError(f"cannot listen at {self.path}: {reason}") from error
 
     async def _enrol(self, request: web.Request) -> web.Response:
         body = await fields(request, "netns", "workload")
