@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+from errno import E2BIG, ENOSPC
 from itertools import groupby
 from typing import TYPE_CHECKING, TypeVar
 
@@ -10,7 +11,7 @@ from kmesh.abi.layout import HOOKS, REASONS, SLOT_SIZE, Config, Hook, Reason
 from kmesh.bpf import lib
 from kmesh.core.commands import CIDR, CONFIG, ENROL, POD, VIP, Drop, Put, WriteSlots
 from kmesh.core.tables import Found, Outcome
-from kmesh.errors import BpfError
+from kmesh.errors import BpfError, CapacityError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from kmesh.core.commands import Op
 
 SLOT, REASON = "km_slot", "km_reason"
+LIMITS = {VIP: "--max-vips", CIDR: "--max-cidrs", ENROL: "--max-pods", POD: "--max-pods"}
 Row = TypeVar("Row")
 
 
@@ -40,8 +42,16 @@ class KernelTables:
                 count, error = 0, failed
             done += count
             if error is not None:
-                return Outcome(done, error)
+                return Outcome(done, self._named(table, error))
         return Outcome(done, None)
+
+    def _named(self, table: str, error: BpfError) -> BpfError:
+        """A full table by its name and option instead of its errno."""
+        if error.errno not in (E2BIG, ENOSPC) or table not in LIMITS:
+            return error
+        most = lib.map_info(self._plane.maps[table]).max_entries
+        sentence = f"{table} is full: {LIMITS[table]} is {most}"
+        return BpfError(sentence, error.errno, CapacityError.next_step)
 
     def capacity(self) -> tuple[int, int]:
         """(records, slots) that fit now."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from kmesh.core.events import Json
+    from kmesh.core.pods import Pod
     from kmesh.tasks.writer import Writer
 
 MOST_BYTES = 64 << 10
@@ -95,18 +96,18 @@ class PodServer:
         return answer({"cookie": cookie})
 
     async def _list(self, _: web.Request) -> web.Response:
-        pods = self._writer.steering.pods.list()
-        return answer(
-            [
-                {
-                    "cookie": pod.cookie,
-                    "workload": pod.uid,
-                    "enrolled": pod.enrol is not None,
-                    "view": pod.enrol.view if pod.enrol else None,
-                }
-                for pod in pods
-            ]
-        )
+        return answer([self._row(pod) for pod in self._writer.steering.pods.list()])
+
+    def _row(self, pod: Pod) -> dict[str, Json]:
+        """One enrolment; ``why`` says what keeps it from being as wanted."""
+        row: dict[str, Json] = {
+            "cookie": pod.cookie,
+            "workload": pod.uid,
+            "enrolled": pod.enrol is not None,
+            "view": pod.enrol.view if pod.enrol else None,
+        }
+        failure = self._writer.steering.failing.get(pod.cookie)
+        return row if failure is None else {**row, "why": failure.why}
 
     async def _show(self, _: web.Request) -> web.Response:
         return answer(self._state())
