@@ -82,24 +82,30 @@ class DataPlane:
                 option = f"--max-{name.removeprefix('km_')}s"
                 sentence = f"{name} would need {want[name]} rows, {option} is {limit}"
                 raise CapacityError(sentence, limit)
-        grown = {name for name in GROWING if want[name] > have[name]}
-        if not grown:
-            return
-        kept = {name: fd for name, fd in self.maps.items() if name not in grown}
-        maps, programs = load(kept, {name: want[name] for name in grown})
-        for name in grown:
+        grown = {name: size for name, size in want.items() if size > have[name]}
+        if grown:
+            self.replace(grown)
+
+    def replace(self, sizes: dict[str, int]) -> None:
+        """Bigger maps of these names with equal contents under the running programs.
+
+        Raises BpfError; then nothing was changed.
+        """
+        kept = {name: fd for name, fd in self.maps.items() if name not in sizes}
+        maps, programs = load(kept, sizes)
+        for name in sizes:
             copy(name, self.maps[name], maps[name])
-        for name in grown:
+        for name in sizes:
             remove(f"{self.root}/maps/{name}{NEXT}")
             lib.pin(maps[name], f"{self.root}/maps/{name}{NEXT}")
         self.attach(programs)
-        for name in grown:
+        for name in sizes:
             os.rename(f"{self.root}/maps/{name}{NEXT}", f"{self.root}/maps/{name}")
         close(self.programs.values())
-        close(self.maps[name] for name in grown)
+        close(self.maps[name] for name in sizes)
         close(maps[name] for name in kept)
         self.programs = programs
-        self.maps |= {name: maps[name] for name in grown}
+        self.maps |= {name: maps[name] for name in sizes}
 
     def close(self) -> None:
         """Let go of everything; pins, and with them programs and maps, stay."""
@@ -147,7 +153,7 @@ def start(bpffs: str, cgroup2: str, sizes: Sizes) -> DataPlane:
 
 
 def _start(plane: DataPlane, sizes: Sizes) -> DataPlane:
-    for name in GROWING:
+    for name in MAPS:
         remove(f"{plane.root}/maps/{name}{NEXT}")
     old = {name: fd for name in MAPS if (fd := lib.pinned(f"{plane.root}/maps/{name}")) is not None}
     verify_meta(old.get("km_meta"))
@@ -159,6 +165,15 @@ def _start(plane: DataPlane, sizes: Sizes) -> DataPlane:
         if name not in old:
             lib.pin(plane.maps[name], f"{plane.root}/maps/{name}")
     plane.attach(plane.programs)
+    small = {
+        name: size
+        for name in old
+        if name not in GROWING
+        and (size := sizes.of(name)) is not None
+        and size > lib.map_info(plane.maps[name]).max_entries
+    }
+    if small:
+        plane.replace(small)
     return plane
 
 
@@ -211,9 +226,9 @@ def verify_meta(fd: int | None) -> None:
 
 
 def copy(name: str, old: int, new: int) -> None:
-    """All rows of a growing map into its bigger successor."""
-    if name == "km_vip":
-        found = list(lib.rows(old))
+    """All rows of a map into its bigger successor."""
+    if name != "km_slot":
+        found = list(lib.walk(old) if name == "km_cidr" else lib.rows(old))
         for start_ in range(0, len(found), lib.BATCH):
             _, error = lib.update_many(new, found[start_ : start_ + lib.BATCH])
             if error is not None:
