@@ -88,12 +88,21 @@ class PodServer:
         return answer({"cookie": cookie, "workload": uid})
 
     async def _withdraw(self, request: web.Request) -> web.Response:
-        netns = (await fields(request, "netns"))["netns"]
+        cookie = (await content(request)).get("cookie")
+        if cookie is None:
+            cookie = await self._known((await fields(request, "netns"))["netns"])
+        elif not isinstance(cookie, int) or isinstance(cookie, bool) or not 0 < cookie < 1 << 64:
+            raise EnrolmentError("'cookie' must be a number, as GET /enrol shows it")
+        self._writer.withdraw(cookie)
+        return answer({"cookie": cookie})
+
+    async def _known(self, netns: str) -> int:
+        """The cookie of a namespace, also when its path is gone; not after a restart, when only
+        the cookie itself leads to it."""
         cookie = self._cookies.pop(netns, None)
         if cookie is None or await anyio.Path(netns).exists():
             cookie = await self._cookie(netns)
-        self._writer.withdraw(cookie)
-        return answer({"cookie": cookie})
+        return cookie
 
     async def _list(self, _: web.Request) -> web.Response:
         return answer([self._row(pod) for pod in self._writer.steering.pods.list()])
@@ -136,17 +145,25 @@ class PodServer:
 
 async def fields(request: web.Request, *names: str) -> dict[str, str]:
     """The body's string fields of these names; raises EnrolmentError naming what is wrong."""
+    body = await content(request)
+    found: dict[str, str] = {}
+    for name in names:
+        value = body.get(name)
+        if not isinstance(value, str) or not value or "\0" in value:
+            raise EnrolmentError(f"{name!r} must be a non-empty string without NUL")
+        found[name] = value
+    return found
+
+
+async def content(request: web.Request) -> dict[str, object]:
+    """The body's fields; raises EnrolmentError when it is no JSON object."""
     try:
         body = orjson.loads(await request.read())
     except orjson.JSONDecodeError as error:
         raise EnrolmentError(f"the body is not JSON: {error}") from error
     if not isinstance(body, dict):
         raise EnrolmentError("the body is not a JSON object")
-    for name in names:
-        value = body.get(name)
-        if not isinstance(value, str) or not value or "\0" in value:
-            raise EnrolmentError(f"{name!r} must be a non-empty string without NUL")
-    return {name: body[name] for name in names}
+    return body
 
 
 @web.middleware
