@@ -39,8 +39,12 @@ def run(args: argparse.Namespace) -> int:
         logs.configure(found.log_level, found.log_format)
         app.serve(found)
     except KmeshError as error:
-        logging.getLogger(__name__).debug("start failed", exc_info=True)
-        show_error(error)
+        log = logging.getLogger(__name__)
+        log.debug("start failed", exc_info=True)
+        if found.log_format == "json":
+            log.critical("%s", error)  # whoever reads JSON reads nothing else
+        else:
+            show_error(error)
         return 1
     return 0
 
