@@ -88,7 +88,6 @@ def kmesh(stage: Stage, served: list[str], address: str, services: int, size: in
     cgroup2 = stage.mount("cgroup2", "--bind", str(cgroup))
     sizes = load.Sizes(vips=1 << 15, slots=1 << 18)
     plane = load.start(bpffs, cgroup2, sizes)
-    stage.finally_(plane.close)
     tables = KernelTables(plane)
     netns = client_namespace(stage, served, address)
     steer = Steering(Store("", "Kubernetes", "n0"), Segments(sizes.slots), sizes.vips)

@@ -46,10 +46,13 @@ class Place(NamedTuple):
 
 
 class Stage:
-    """Makes things and, as a context manager, removes them in reverse order, within ``held``."""
+    """Makes things and, as a context manager, removes them in reverse order.
+
+    Within ``held`` no signal may end the block: what is made there will be removed.
+    """
 
     def __init__(self, held: Callable[[], AbstractContextManager[None]] = nullcontext) -> None:
-        self._held = held
+        self.held = held
         self._stack = ExitStack()
         self.folder = Path()
         self.client = ""
@@ -59,34 +62,37 @@ class Stage:
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            self.folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=PREFIX)))
-            self.client = str(self.folder / "client")
-            run(["gcc", "-O2", "-Wall", "-Wextra", "-Werror", "-o", self.client, str(SOURCE)])
-            self.cgroups = _own_cgroups(stack)
+            with self.held():
+                folder = tempfile.TemporaryDirectory(prefix=PREFIX)
+                self.folder = Path(stack.enter_context(folder))
+                self.client = str(self.folder / "client")
+                run(["gcc", "-O2", "-Wall", "-Wextra", "-Werror", "-o", self.client, str(SOURCE)])
+                self.cgroups = _own_cgroups(stack)
             self._stack = stack.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
-        with self._held():
+        with self.held():
             self._stack.close()
 
-    def finally_(self, call: Callable[[], object]) -> None:
-        """Call at the end, before what was made earlier is removed."""
-        self._stack.callback(call)
-
     def mount(self, name: str, *options: str) -> str:
-        """Mount below the stage's folder; ``options`` are those of mount(8) before the target."""
+        """Mount below the stage's folder; ``options`` are those of mount(8) before the target.
+
+        What is still open below it goes when this process ends.
+        """
         target = self.folder / name
-        target.mkdir()
-        run(["mount", *options, str(target)])
-        self._stack.callback(run, ["umount", str(target)])
+        with self.held():
+            target.mkdir()
+            run(["mount", *options, str(target)])
+            self._stack.callback(run, ["umount", "--lazy", str(target)])
         return str(target)
 
     def cgroup(self, name: str) -> Path:
         """A cgroup of this run."""
         path = self.cgroups / name
-        path.mkdir()
-        self._stack.callback(_remove_cgroup, path)
+        with self.held():
+            path.mkdir()
+            self._stack.callback(_remove_cgroup, path)
         return path
 
     def namespace(self, addresses: Sequence[str] = ()) -> str:
@@ -109,7 +115,7 @@ class Stage:
     ) -> subprocess.Popen[str]:
         """Start a process and end it with the stage; ``wait`` for its "ready"."""
         log = self.folder / f"log-{time.monotonic_ns()}"
-        with log.open("wb") as errors:
+        with self.held(), log.open("wb") as errors:
             process = subprocess.Popen(
                 self._inside(command, place),
                 stdin=subprocess.PIPE,
@@ -118,7 +124,7 @@ class Stage:
                 text=True,
                 start_new_session=True,
             )
-        self._stack.callback(end, process)
+            self._stack.callback(end, process)
         assert process.stdout is not None
         if wait and process.stdout.readline() != "ready\n":
             raise Failed(f"{' '.join(command)}: {log.read_text(errors='replace').strip()}")

@@ -111,10 +111,19 @@ def test_tables(tmp_path: Path) -> None:
     assert "one endpoint changes" in output
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
-    process = start("connect", tmp_path)
-    await_servers(process)
+@pytest.mark.parametrize(
+    ("name", "part", "number"),
+    [
+        ("connect", "servers", signal.SIGINT),
+        ("connect", "kmesh", signal.SIGTERM),
+        ("tables", "kmesh", signal.SIGINT),
+    ],
+)
+def test_a_signal_leaves_nothing(
+    tmp_path: Path, name: str, part: str, number: signal.Signals
+) -> None:
+    process = start(name, tmp_path)
+    wait_for((cgroup(process.pid) / part).exists)
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 1
