@@ -129,6 +129,7 @@ async def test_a_revision_is_reported_when_everything_of_it_is_in_the_kernel() -
         first = rig.offer(service(WEB, IP), *many)
         assert await rig.applied(first) == Applied(first, {})
         assert len(rig.reports[-1][1]) == 700  # type: ignore[arg-type]
+        assert rig.writer.statistics().ops == 3, "planned once, from the whole"
         second = rig.offer(removed=tuple(w.uid for w in many[1:]))
         await rig.applied(second)
         assert rig.reports[-1][1] == {"10.2.0.0"}
@@ -137,6 +138,15 @@ async def test_a_revision_is_reported_when_everything_of_it_is_in_the_kernel() -
         assert (found.revision, found.failures, found.refused) == (second, 0, 0)
         assert len(found.delays) == 2
         assert min(found.delays) >= 0
+
+
+async def test_what_waits_in_the_mailbox_is_part_of_the_revision() -> None:
+    """Nothing that came before it needs a write, but the last two do."""
+    async with running(FakeKernel()) as rig:
+        await rig.applied(rig.offer(service(DB, SECOND)))
+        strangers = [workload(f"w{n}", f"10.2.{n >> 8}.{n & 255}") for n in range(700)]
+        await rig.applied(rig.offer(*strangers, A, service(WEB, IP)))
+        assert rig.reports[-1] == (Applied(2, {}), {"10.1.0.1"})
 
 
 async def test_commits_that_came_together_are_reported_by_the_last() -> None:
