@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import socket
+from functools import cache
 from typing import TYPE_CHECKING
 
-from kmesh.bpf import load
+from kmesh.bpf import lib, load
 from kmesh.bpf.tables import KernelTables
 from kmesh.core.commands import Op, Phase
 from kmesh.core.model import Workload
@@ -19,6 +21,13 @@ if TYPE_CHECKING:
     from tests.kernel.net import Namespace
 
 SMALL = load.Sizes(vips=256, slots=256, cidrs=64, pods=16, flows=64, max_vips=1024, max_slots=1024)
+
+
+@cache
+def refused() -> int:
+    """The errno that a refused application sees: programs may choose it since Linux 5.18."""
+    precise = lib.helper_allowed(load.ATTACH_TYPES["connect4"], lib.SET_RETVAL)
+    return errno.ECONNREFUSED if precise else errno.EPERM
 
 
 class Mesh:

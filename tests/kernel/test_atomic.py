@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import random
 import threading
 import time
@@ -17,7 +18,8 @@ from kmesh.core.model import Mode, Scope, Visibility
 from kmesh.errors import CapacityError
 from tests.core import meshes
 from tests.core.meshes import WEB, service, uid, workload
-from tests.kernel.mesh import SMALL, Mesh, dial
+from tests.kernel.mesh import SMALL, Mesh, dial, refused
+from tests.kernel.net import SLOW
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,7 +54,7 @@ class Hammer:
 
     def during(self, change: Callable[[], None], least: int = 200) -> None:
         """Repeat a change until ``least`` connections were made beside it."""
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 30 * SLOW
         while len(self.answers) + len(self.errors) < least:
             assert time.monotonic() < deadline, "no connections are made"
             change()
@@ -196,7 +198,7 @@ def agree(fake: FakeKernel, pod: Namespace, ip: str, port: int) -> None:
     except OSError as error:
         assert not isinstance(expected, set), (ip, port, expected)
         passed = expected.reason in (Reason.NOT_MESH, Reason.PASSTHROUGH, Reason.INVISIBLE)
-        assert error.errno == (101 if passed else 111), (ip, port, expected)
+        assert error.errno == (errno.ENETUNREACH if passed else refused()), (ip, port, expected)
         return
     assert isinstance(expected, set), (ip, port, expected)
     allowed = {f"{addr.text(d.addr)}:{d.port}" for d in expected}

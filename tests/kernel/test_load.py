@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,10 +14,9 @@ from kmesh.bpf import lib, load
 from kmesh.errors import AlreadyRunning, BpfError, MountError, ProgramRefused
 from tests.core.meshes import WEB, service, workload
 from tests.kernel.mesh import SMALL, Mesh, dial
+from tests.kernel.net import namespace
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from kmesh.core.model import Service, Workload
     from tests.kernel.net import Namespace, Servers
 
@@ -50,6 +50,32 @@ def test_a_directory_that_is_no_bpffs_is_named_with_the_remedy(tmp_path: Path) -
 def test_a_directory_that_is_no_cgroup2_is_named(bpffs: str, tmp_path: Path) -> None:
     with pytest.raises(MountError, match="--cgroup2-path"):
         load.start(bpffs, str(tmp_path), SMALL)
+
+
+def test_the_probe_for_the_errno_agrees_with_the_kernel_s_own_types() -> None:
+    """Otherwise a broken probe would turn every refusal into EPERM, and no test would mind."""
+    known = b"\0BPF_FUNC_set_retval\0" in Path("/sys/kernel/btf/vmlinux").read_bytes()
+    assert lib.helper_allowed(load.ATTACH_TYPES["connect4"], lib.SET_RETVAL) == known
+
+
+def test_a_program_tells_the_same_cookies_as_a_socket(pod: Namespace) -> None:
+    def ask(where: Namespace) -> int:
+        return where.run(lambda: lib.netns_cookie_by_program(where.fd))
+
+    assert ask(pod) == pod.cookie
+    with namespace() as other:
+        assert ask(other) == other.cookie != pod.cookie
+
+
+def test_maps_made_bigger_keep_their_rows(mesh: Mesh, pod: Namespace, servers: Servers) -> None:
+    mesh.enrol(pod)
+    servers.tcp("10.1.0.1", 8080)
+    mesh.put(workload("a", "10.1.0.1", of=WEB), service(WEB, "10.8.0.0/24", "10.8.1.0/24"))
+    before = mesh.tables.scan()
+    mesh.plane.replace(dict.fromkeys(("km_cidr", "km_enrol", "km_pod", "km_flow"), 512))
+    assert mesh.tables.scan() == before
+    assert lib.map_info(mesh.plane.maps["km_cidr"]).max_entries == 512
+    assert dial(pod, "10.8.1.7", 80) == "10.1.0.1:8080"
 
 
 def test_a_refused_program_leaves_the_old_ones_attached(

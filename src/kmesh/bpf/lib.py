@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
-from errno import EACCES, ENOENT, EPERM, errorcode
+from errno import EACCES, ENOENT, ENOPROTOOPT, EPERM, errorcode
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from kmesh._native import ffi, lib
+from kmesh.bpf import mounts
 from kmesh.errors import BpfError
 
 if TYPE_CHECKING:
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
 BATCH = 4096
 SET_RETVAL = 187
 GET_NETNS_COOKIE = 122
+COOKIE_OBJECT = str(Path(__file__).parent.parent / "bpf_c" / "cookie.bpf.o")
 
 
 class MapInfo(NamedTuple):
@@ -176,7 +179,17 @@ def possible_cpus() -> int:
 
 def netns_cookie(fd: int) -> int:
     """Cookie of an open network namespace. Enters it for a moment: run in a thread of its own."""
-    return check(lib.km_netns_cookie(fd), "read a namespace's cookie")
+    rc = lib.km_netns_cookie(fd)
+    if rc == -ENOPROTOOPT:
+        return netns_cookie_by_program(fd)
+    return check(rc, "read a namespace's cookie")
+
+
+def netns_cookie_by_program(fd: int) -> int:
+    """The same where sockets cannot be asked: slower, and raises MountError without cgroup2."""
+    path, cgroup2 = COOKIE_OBJECT.encode(), mounts.find_cgroup2().encode()
+    rc = lib.km_netns_cookie_by_program(fd, path, cgroup2)
+    return check(rc, "ask a program for a namespace's cookie")
 
 
 class Object:

@@ -205,12 +205,20 @@ def _load(
             object_.explain(PROGRAMS)
         errno, text = object_.load()
         if errno:
-            tail = "\n".join(text.splitlines()[-20:])
-            raise ProgramRefused(f"the kernel refused the programs\n{tail}\n", errno)
+            raise ProgramRefused(f"the kernel refused the programs\n{relevant(text)}\n", errno)
         maps = {name: object_.map_fd(name) for name in MAPS}
         return maps, {name: object_.program_fd(name) for name in PROGRAMS}
     finally:
         object_.close()
+
+
+def relevant(log: str) -> str:
+    """The end of a verifier log, from a few lines above the failing instruction on."""
+    lines = log.splitlines()
+    # Newer kernels (7.3) explain the failure at length below the line that older ones end with.
+    reports = [i for i, line in enumerate(lines) if line.startswith("Verification failed")]
+    start = reports[-1] - 10 if reports else len(lines) - 20
+    return "\n".join(lines[max(start, 0) :])
 
 
 def verify_meta(fd: int | None) -> None:
@@ -227,8 +235,12 @@ def verify_meta(fd: int | None) -> None:
 
 def copy(name: str, old: int, new: int) -> None:
     """All rows of a map into its bigger successor."""
+    if name == "km_cidr":  # LPM tries have no batches everywhere
+        for key, value in lib.walk(old):
+            lib.update(new, key, value)
+        return
     if name != "km_slot":
-        found = list(lib.walk(old) if name == "km_cidr" else lib.rows(old))
+        found = list(lib.rows(old))
         for start_ in range(0, len(found), lib.BATCH):
             _, error = lib.update_many(new, found[start_ : start_ + lib.BATCH])
             if error is not None:

@@ -162,14 +162,11 @@ int km_helper_allowed(int attach_type, int helper)
 	return fd >= 0;
 }
 
-/* A socket tells the cookie of the namespace it was made in, so one is made inside. */
-int64_t km_netns_cookie(int netns)
+/* An fd; the calling thread is in the namespace only while the socket is made. */
+static int socket_in(int netns)
 {
 	int own = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
-	uint64_t cookie = 0;
-	socklen_t size = sizeof(cookie);
-	int64_t rc = 0;
-	int fd = -1;
+	int fd = -1, rc = 0;
 
 	if (own < 0)
 		return -errno;
@@ -178,13 +175,65 @@ int64_t km_netns_cookie(int netns)
 		goto out;
 	}
 	fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	if (fd < 0 || getsockopt(fd, SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &size))
+	if (fd < 0)
 		rc = -errno;
 	if (setns(own, CLONE_NEWNET))
 		rc = -errno;
 out:
+	close(own);
+	if (rc && fd >= 0)
+		close(fd);
+	return rc ? rc : fd;
+}
+
+/* A socket tells the cookie of the namespace it was made in; -ENOPROTOOPT before 5.14. */
+int64_t km_netns_cookie(int netns)
+{
+	uint64_t cookie = 0;
+	socklen_t size = sizeof(cookie);
+	int fd = socket_in(netns), rc = 0;
+
+	if (fd < 0)
+		return fd;
+	if (getsockopt(fd, SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &size))
+		rc = -errno;
+	close(fd);
+	return rc ? rc : (int64_t)cookie;
+}
+
+/* The program (cookie.bpf.c) is attached to the caller's cgroup or one above, for this call. */
+static int64_t ask_program(int netns, int cgroup, int program, int map)
+{
+	int link = bpf_link_create(program, cgroup, BPF_CGROUP_INET_SOCK_CREATE, NULL);
+	uint64_t cookie = 0;
+	int fd, rc = 0;
+
+	if (link < 0)
+		return -errno;
+	fd = socket_in(netns);
+	if (fd < 0)
+		rc = fd;
+	else if (bpf_map_lookup_elem(map, &fd, &cookie))
+		rc = -errno;
 	if (fd >= 0)
 		close(fd);
-	close(own);
+	close(link);
 	return rc ? rc : (int64_t)cookie;
+}
+
+int64_t km_netns_cookie_by_program(int netns, const char *path, const char *cgroup2)
+{
+	struct bpf_object *object = bpf_object__open(path);
+	int cgroup = open(cgroup2, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int64_t rc = cgroup < 0 || !object ? -errno : bpf_object__load(object);
+
+	if (!rc)
+		rc = ask_program(netns, cgroup,
+				 bpf_program__fd(bpf_object__find_program_by_name(
+					 object, "km_tell_cookie")),
+				 bpf_object__find_map_fd_by_name(object, "km_cookie"));
+	if (cgroup >= 0)
+		close(cgroup);
+	bpf_object__close(object);
+	return rc;
 }

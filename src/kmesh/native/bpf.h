@@ -41,5 +41,6 @@ int km_link_program(int link, uint32_t *id);
 int km_prog_id(int program, uint32_t *id);
 int km_helper_allowed(int attach_type, int helper);
 int64_t km_netns_cookie(int netns);
+int64_t km_netns_cookie_by_program(int netns, const char *path, const char *cgroup2);
 void km_log_reset(void);
 const char *km_log_text(void);
