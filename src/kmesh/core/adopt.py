@@ -10,7 +10,11 @@ from kmesh.core.plan import Segment
 from kmesh.core.render import Target
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
+
+    from kmesh.core.ids import Ids
+    from kmesh.core.model import Service
+    from kmesh.core.store import Store
 
 REASONS = {reason.value: reason for reason in Reason}
 ACTIONS = {action.value: action for action in VipAction}
@@ -44,6 +48,29 @@ def workloads(target: Target) -> Iterator[tuple[bytes, int]]:
     """(address, workload id) of each slot of a target."""
     for at in range(0, len(target.slots), SLOT_SIZE):
         yield target.slots[at : at + 16], int.from_bytes(target.slots[at + 16 : at + 20], "little")
+
+
+def bind(ids: Ids, store: Store, services: Iterable[Service], target: Target) -> None:
+    """Give the ids in a target's slots back to their workloads: to the owner of the address, or
+    among those that share one to each endpoint of the services in turn."""
+    network, shared = store.home.network, []
+    for addr, id_ in workloads(target):
+        owner = store.claims.owner(network, addr)
+        bound = owner is not None and ids.bind(owner, id_)
+        if owner is None or (not bound and store.claims.contested(network, addr)):
+            shared.append((addr, id_))
+    if not shared:
+        return
+    homes: dict[bytes, list[str]] = {addr: [] for addr, _ in shared}
+    for service in services:
+        for uid, workload in store.members.get(service.key, {}).items():
+            for addr in workload.addresses:
+                if addr in homes:
+                    homes[addr].append(uid)
+    for addr, id_ in shared:
+        for uid in homes[addr]:
+            if ids.bind(uid, id_):
+                break
 
 
 def decode_enrol(key: bytes, value: bytes) -> Enrol:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from kmesh.abi import layout
 from kmesh.abi.layout import SLOT_SIZE
-from kmesh.core.adopt import decode, decode_enrol, workloads
+from kmesh.core.adopt import bind, decode, decode_enrol, workloads
 from kmesh.core.dirty import Dirty
 from kmesh.core.ids import Ids
 from kmesh.core.plan import Planner, frontend_of, order
@@ -289,10 +289,7 @@ class Steering:
             service = choose(services, client) if client is not None else None
             if service is not None:
                 self.service_ids.bind(service.key, target.service)
-            for addr, workload in workloads(target):
-                uid = self.store.claims.owner(self.store.home.network, addr)
-                if uid is not None:
-                    self.workload_ids.bind(uid, workload)
+            bind(self.workload_ids, self.store, services, target)
 
     def _namespace(self, view: int) -> str | None:
         """Namespace of a view's clients, empty for everybody's; None when nobody has the view."""
