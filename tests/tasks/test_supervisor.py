@@ -101,3 +101,18 @@ async def test_tasks_are_counted_apart(waits: list[float]) -> None:
         tasks.start_soon(supervisor.keep, "flaky", once)
         tasks.start_soon(supervisor.keep, "steady", steady)
     assert supervisor.restarts == {"flaky": 3, "steady": 0}
+
+
+async def test_a_long_healthy_run_makes_the_wait_short_again(waits: list[float]) -> None:
+    times = iter([0.0, 1.0, 1.0, 2.0, 2.0, 90.0, 90.0, 91.0, 91.0])
+    supervisor = Supervisor(clock=lambda: next(times))
+    async with anyio.create_task_group() as tasks:
+
+        async def crash() -> None:
+            if len(waits) == 4:
+                tasks.cancel_scope.cancel()
+                await anyio.lowlevel.checkpoint()
+            raise RuntimeError("broken")
+
+        tasks.start_soon(supervisor.keep, "edge", crash)
+    assert waits == [0.1, 0.2, 0.1, 0.2]
