@@ -33,7 +33,7 @@ class Supervisor:
             crash: Exception | None = None
             try:
                 await run()
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 logged below, counted, restarted
                 crash = error
             if self._clock() - started >= HEALTHY:
                 wait = FIRST_WAIT
