@@ -120,27 +120,24 @@ def test_failing_open_is_chosen_by_reason_and_counted(
     assert fails(pod, "10.9.0.1", 80) is ConnectionRefusedError
 
 
-@pytest.mark.parametrize("damage", ["torn", "foreign slots"])
 def test_a_record_that_does_not_fit_together_is_refused_and_counted(
-    agent: Agent, plane: Plane, pod: Namespace, servers: Servers, damage: str
+    agent: Agent, plane: Plane, pod: Namespace, servers: Servers
 ) -> None:
     plane.apply(CLIENT, WEB, FIRST)
     agent.start_synced()
     agent.enrol(pod)
     rows = dict(agent.kernel()["km_vip"])
     (key,) = (key for key in rows if key[20:22] == (80).to_bytes(2, "little"))
-    good = rows[key]
-    if damage == "torn":
-        bad = bytes([good[0] ^ 1]) + good[1:]
-    else:
-        row = Vip.unpack(good)
-        bad = seal(key, row._replace(gen=row.gen + 1).pack())
+    good, row = rows[key], Vip.unpack(rows[key])
+    torn = bytes([good[0] ^ 1]) + good[1:]
+    foreign_slots = seal(key, row._replace(gen=row.gen + 1).pack())
     fd = lib.pinned(f"{agent.bpffs}/kmesh/maps/km_vip")
     assert fd is not None
     with closing(os.fdopen(fd)):
-        lib.update(fd, key, bad)
-    assert fails(pod, "10.9.0.1", 80) is ConnectionRefusedError
-    assert reasons(agent, "connect4") == {"inconsistent": 1}
+        for count, bad in enumerate((torn, foreign_slots), 1):
+            lib.update(fd, key, bad)
+            assert fails(pod, "10.9.0.1", 80) is ConnectionRefusedError
+            assert reasons(agent, "connect4") == {"inconsistent": count}
     # The next agent mends it.
     agent.kill()
     agent.start_synced()
