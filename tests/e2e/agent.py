@@ -140,10 +140,9 @@ class Agent:
     def _end(self, number: signal.Signals) -> int:
         assert self.process is not None, "it does not run"
         self.process.send_signal(number)
-        try:
-            return self.process.wait(WITHIN)
-        finally:
-            self.process = None
+        status = self.process.wait(WITHIN)
+        self.process = None
+        return status
 
     def tail(self) -> str:
         """Its last words."""

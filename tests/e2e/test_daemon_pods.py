@@ -93,6 +93,17 @@ def test_a_namespace_that_is_gone(agent: Agent, plane: Plane) -> None:
             agent.api._call("DELETE", "/enrol", {"cookie": nonsense})
 
 
+def test_a_client_that_never_ends_its_request_does_not_hold_up_the_end(
+    agent: Agent, plane: Plane
+) -> None:
+    agent.start_synced()
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(agent.api.socket))
+        client.sendall(b"POST /enrol HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{")
+        assert agent.state()["synced"], "others are answered meanwhile"
+        assert agent.stop() == 0
+
+
 def test_pods_of_two_namespaces_see_what_their_namespace_may(
     agent: Agent, plane: Plane, pod: Namespace, servers: Servers
 ) -> None:

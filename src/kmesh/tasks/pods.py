@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from kmesh.tasks.writer import Writer
 
 MOST_BYTES = 64 << 10
+LAST_ANSWERS = 1.0  # seconds for what is being answered when the agent ends
 
 
 class EnrolmentError(KmeshError):
@@ -57,7 +58,7 @@ class PodServer:
         app.router.add_delete("/enrol", self._withdraw)
         app.router.add_get("/enrol", self._list)
         app.router.add_get("/state", self._show)
-        runner = web.AppRunner(app, access_log=None)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=LAST_ANSWERS)
         await runner.setup()
         try:
             await self._listen(runner)
