@@ -13,7 +13,7 @@ its distance from 1 is the noise.
 
 CPU is that of client, proxy and servers with the kernel's work for them (softirq time counts for
 the process that it interrupts). Connections are closed by a reset, so that TIME_WAIT never fills.
-Turns during which something else used much CPU are left out, unless hardly any are left.
+Turns during which something else used much CPU are left out, up to two thirds of them.
 """
 
 from __future__ import annotations
@@ -48,7 +48,6 @@ QUICK = Plan(2, 60, 200, 5, 2000, 2)
 
 
 QUIET = 0.15  # CPUs that others may use meanwhile
-ENOUGH = 6  # rounds
 
 
 class Cell(NamedTuple):
@@ -132,8 +131,9 @@ def summary(turns: Turns, names: Sequence[str]) -> list[dict[str, Any]]:
     """One row for each way and load; ratios are medians of each turn's own ratio to direct."""
     rows = []
     for (mode, connections), found in turns.items():
-        quiet = [turn for turn in found if turn.others < QUIET]
-        kept = quiet if len(quiet) >= ENOUGH else found
+        calm = sorted(found, key=lambda turn: turn.others)
+        quiet = sum(turn.others < QUIET for turn in found)
+        kept = calm[: max(quiet, -(-len(found) // 3))]
         for name in names:
             row: dict[str, Any] = {"mode": mode, "connections": connections, "way": name}
             row |= {"turns": len(kept), "others": max(turn.others for turn in kept)}
