@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from kmesh.bpf import load
 from tests.e2e.agent import KMESH, Dialler, environment, until
 from tests.e2e.peers import pod as workload
 from tests.e2e.peers import service
@@ -15,6 +16,8 @@ from tests.kernel.mesh import dial
 from tests.kernel.net import namespace
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.e2e.agent import Agent
     from tests.e2e.peers import Plane, PlaneProcess
     from tests.kernel.net import Namespace, Servers
@@ -158,3 +161,23 @@ def test_a_second_agent_is_refused_and_the_first_is_named(agent: Agent, plane: P
     refused = subprocess.run(remove, env=environment(), capture_output=True, text=True, check=False)
     assert (refused.returncode, "KM1104" in refused.stderr) == (1, True)
     assert agent.state()["synced"]
+
+
+def test_a_second_agent_elsewhere_does_not_take_the_first_one_s_socket(
+    agent: Agent, plane: Plane, tmp_path: Path
+) -> None:
+    agent.start_synced()
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    subprocess.run(["mount", "-t", "bpf", "bpf", str(elsewhere)], check=True)
+    try:
+        second = subprocess.run(
+            agent.command("--bpf-fs-path", str(elsewhere)),
+            env=environment(), capture_output=True, text=True, check=False, timeout=30,
+        )  # fmt: skip
+        assert second.returncode == 1, second.stderr
+        assert "another agent listens at" in second.stderr
+        assert agent.state()["synced"]
+    finally:
+        load.uninstall(str(elsewhere))
+        subprocess.run(["umount", str(elsewhere)], check=True)

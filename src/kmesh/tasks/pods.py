@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from errno import EINVAL
+import socket
+from errno import EAGAIN, EINVAL
 from typing import TYPE_CHECKING
 
 import anyio
@@ -70,6 +71,8 @@ class PodServer:
 
     async def _listen(self, runner: web.AppRunner) -> None:
         try:
+            if listens(self.path):
+                raise SocketError(f"another agent listens at {self.path}")
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             self.path.unlink(missing_ok=True)
             await web.UnixSite(runner, str(self.path)).start()
@@ -142,6 +145,13 @@ class PodServer:
             if error.errno != EINVAL:
                 raise
             raise EnrolmentError(f"{netns} is not a network namespace") from error
+
+
+def listens(path: Path) -> bool:
+    """Whether somebody listens at a Unix socket; one that was left behind does not."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.setblocking(False)
+        return probe.connect_ex(str(path)) in (0, EAGAIN)
 
 
 async def fields(request: web.Request, *names: str) -> dict[str, str]:
