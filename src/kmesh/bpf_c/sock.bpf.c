@@ -8,6 +8,7 @@
  * The IPv4 and IPv6 entry points differ only in how they read and write the
  * address; everything else sees 16-byte addresses.
  */
+#include <stddef.h>
 #include <linux/errno.h>
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
@@ -55,17 +56,27 @@ static __always_inline int km_verdict(__u32 hook, int reason)
 	return KM_DENY;
 }
 
+/* socket: NULL rolls anew, else the roll is the socket's own and its cookie is set. */
 static __always_inline int km_look_up(struct bpf_sock_addr *ctx, struct km_query *query,
-				      struct km_choice *choice, __u32 *view)
+				      struct km_choice *choice, __u64 *socket)
 {
-	int reason = km_enrolled(bpf_get_netns_cookie(ctx), view);
+	__u32 view = 0;
+	int reason = km_enrolled(bpf_get_netns_cookie(ctx), &view);
 
 	if (reason >= 0)
 		return reason;
 	if (!km_is_tcp_or_udp(ctx))
 		return KM_OTHER_PROTOCOL;
 	query->port = km_get_port(ctx);
-	return km_decide(query, *view, choice);
+	if (socket) {
+		*socket = bpf_get_socket_cookie(ctx);
+		query->roll = km_mix(KM_CHECK_SEED, (__u32)*socket);
+		query->roll = km_mix(query->roll, query->addr.word[3] ^ query->addr.word[0]);
+		query->roll = km_mix(query->roll, query->port);
+	} else {
+		query->roll = bpf_get_prandom_u32();
+	}
+	return km_decide(query, view, choice);
 }
 
 static __always_inline void km_forget_origin(struct bpf_sock *sk)
@@ -96,10 +107,9 @@ static __always_inline int km_remember_origin(struct bpf_sock *sk, const struct 
 static __always_inline int km_connect(struct bpf_sock_addr *ctx, __u32 hook, struct km_addr *dst,
 				      struct km_choice *choice)
 {
-	struct km_query query = { .addr = *dst, .roll = bpf_get_prandom_u32() };
+	struct km_query query = { .addr = *dst };
 	struct bpf_sock *sk = ctx->sk;
-	__u32 view = 0;
-	int reason = km_look_up(ctx, &query, choice, &view);
+	int reason = km_look_up(ctx, &query, choice, NULL);
 
 	if (reason == KM_BALANCED && hook == KM_CONNECT4 && !km_is_mapped(&choice->addr))
 		reason = KM_FAMILY;
@@ -117,17 +127,12 @@ static __always_inline int km_connect(struct bpf_sock_addr *ctx, __u32 hook, str
 static __always_inline int km_sendmsg(struct bpf_sock_addr *ctx, __u32 hook, struct km_addr *dst,
 				      struct km_choice *choice)
 {
-	__u64 socket = bpf_get_socket_cookie(ctx);
 	struct km_query query = { .addr = *dst };
-	struct km_flow_key key = { .socket = socket };
+	struct km_flow_key key = {};
 	struct km_flow flow = { .vip = *dst };
 	struct km_flow *known;
-	__u32 view = 0;
-	int reason;
+	int reason = km_look_up(ctx, &query, choice, &key.socket);
 
-	query.roll = km_mix(km_mix(KM_CHECK_SEED, (__u32)socket), dst->word[3] ^ dst->word[0]);
-	query.roll = km_mix(query.roll, KM_CTX_WORD(ctx, user_port));
-	reason = km_look_up(ctx, &query, choice, &view);
 	if (reason != KM_BALANCED)
 		return reason;
 	if (km_is_mapped(&choice->addr) != (hook == KM_SENDMSG4))
