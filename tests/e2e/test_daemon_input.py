@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import struct
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,16 @@ def resource(name: str, *addresses: bytes) -> bytes:
         services={"default/web": w.PortList(ports=[])},
     )  # fmt: skip
     return bytes(w.Address(workload=made))
+
+
+def served(vip: str) -> bytes:
+    """The service default/web at another address."""
+    made = w.Service(
+        name="web", namespace="default", hostname="web",
+        addresses=[w.NetworkAddress(address=socket.inet_aton(vip))],
+        ports=[w.Port(service_port=80, target_port=8080)],
+    )  # fmt: skip
+    return bytes(w.Address(service=made))
 
 
 def test_a_bad_resource_among_good_ones_is_named_and_the_good_ones_count(
@@ -82,12 +93,7 @@ def test_the_last_good_version_stays_when_a_resource_turns_bad(
         assert dial(pod, "10.9.0.1", 80) == ONE, what
     # Neighbours of the bad one still change.
     acks = plane.statistics().acks
-    moved = w.Service(
-        name="web", namespace="default", hostname="web",
-        addresses=[w.NetworkAddress(address=bytes([10, 9, 0, 2]))],
-        ports=[w.Port(service_port=80, target_port=8080)],
-    )  # fmt: skip
-    plane.put("default/web", bytes(w.Address(service=moved)))
+    plane.put("default/web", served("10.9.0.2"))
     until(lambda: plane.statistics().acks == acks + 1, agent.tail)
     assert dial(pod, "10.9.0.2", 80) == ONE
     # Mended, it counts again.
@@ -122,13 +128,15 @@ async def no_http2(peer: Peer) -> None:
 
 
 async def half_a_response(peer: Peer) -> None:
-    """A well-formed first resource that takes the endpoint away, then garbage."""
+    """A service and one of its endpoints, both well-formed, then garbage."""
     await peer.ok()
-    gone = resource("first")
-    name = uid("first").encode()
-    any_ = _field(1, b"type.googleapis.com/istio.workload.Address") + _field(2, gone)
-    body = _field(2, _field(3, name) + _field(1, b"v9") + _field(2, any_))
-    peer.message(body + b"\xff" * 100)
+    web = _resource("default/web", served("10.9.0.1"))
+    peer.message(web + _resource(uid("first"), resource("first", bytes([10, 1, 0, 1]))) + b"\xff")
+
+
+def _resource(name: str, raw: bytes) -> bytes:
+    any_ = _field(1, ADDRESS.encode()) + _field(2, raw)
+    return _field(2, _field(3, name.encode()) + _field(1, b"v9") + _field(2, any_))
 
 
 def _field(number: int, data: bytes) -> bytes:
@@ -179,6 +187,7 @@ def test_the_first_answer_cut_off_does_not_start_steering(
     with bad_plane(plane.address, half_a_response):
         agent.start()
         state = agent.until(lambda state: state["xds"]["ends"].get("decode", 0) > 1)
+        assert (state["planner"]["workloads"], state["planner"]["services"]) == (1, 1)
         assert (state["synced"], state["planner"]["records"]) == (False, 0)
         assert agent.kernel()["km_vip"] == []
     plane.write(CLIENT, WEB, FIRST)
