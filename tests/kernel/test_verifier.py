@@ -20,7 +20,10 @@ FOLDER = Path(load.OBJECT).parent
 def verified(program: int) -> int:
     """Instructions that the verifier walked through for a loaded program."""
     lines = Path(f"/proc/self/fdinfo/{program}").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("verified_insns:"))
+    found = [int(line.split()[1]) for line in lines if line.startswith("verified_insns:")]
+    if not found:
+        pytest.skip("this kernel does not tell (Linux 5.16 does)")
+    return found[0]
 
 
 @pytest.mark.parametrize("level", ["v2", "v3"])
