@@ -251,3 +251,28 @@ def test_the_programs_work_with_no_process_alive(web: Mesh, pod: Namespace) -> N
     )
     web.plane, web.tables = again.plane, again.tables
     assert dial(pod, "10.9.0.1", 80) in ("10.1.0.1:8080", "10.1.0.2:8080")
+
+
+def test_the_ports_of_a_service_are_many_and_share_one_segment(web: Mesh, pod: Namespace) -> None:
+    many = tuple((port, 8080) for port in range(1000, 1200))
+    web.put(service(WEB, "10.9.0.1", ports=many))
+    for port in (1000, 1100, 1199):
+        assert dial(pod, "10.9.0.1", port) in ("10.1.0.1:8080", "10.1.0.2:8080")
+    assert failure(pod, "10.9.0.1", 1200) == refused()
+    segments = {record.segment for record in web.steering.planner.records.values()} - {None}
+    assert len(segments) == 1
+
+
+def test_more_udp_flows_than_are_remembered_still_answer_from_the_vip(
+    web: Mesh, pod: Namespace
+) -> None:
+    """The oldest flow is forgotten, never a new one refused; sending again remembers it anew."""
+    sockets = [pod.socket(kind=socket.SOCK_DGRAM) for _ in range(4 * SMALL.flows)]
+    try:
+        for client in [*sockets, *sockets[:8]]:
+            client.sendto(b"?", ("10.9.0.1", 80))
+            assert client.recvfrom(100)[1] == ("10.9.0.1", 80)
+    finally:
+        for client in sockets:
+            client.close()
+    assert web.count("SENDMSG4", "NO_STORAGE") == 0
