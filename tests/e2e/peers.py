@@ -114,11 +114,16 @@ class Plane:
         return one.acks + one.nacks >= one.responses and not one.pending
 
     def nack(self) -> Nack:
-        """The client's last NACK."""
-        (session,) = self._portal.call(self._plane.sessions)
-        assert session.last_nack is not None, "there was none"
-        found: Nack = session.last_nack
+        """The client's last NACK; waits for the first."""
+        until(lambda: self._last_nack() is not None, lambda: "there was none")
+        found = self._last_nack()
+        assert found is not None
         return found
+
+    def _last_nack(self) -> Nack | None:
+        (session,) = self._portal.call(self._plane.sessions)
+        last: Nack | None = session.last_nack
+        return last
 
 
 @contextlib.contextmanager

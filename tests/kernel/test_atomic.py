@@ -35,7 +35,7 @@ class Hammer:
     """Connects without pause until told to stop (at most ``MOST`` times), in two threads."""
 
     def __init__(self, pod: Namespace, address: str, port: int) -> None:
-        self._stop = threading.Event()
+        self._stop, self._made = threading.Event(), threading.Event()
         self.answers: list[str] = []
         self.errors: list[OSError] = []
 
@@ -47,17 +47,21 @@ class Hammer:
                     self.answers.append(dial(pod, address, port))
                 except OSError as error:
                     self.errors.append(error)
+                self._made.set()
 
         self._threads = [threading.Thread(target=work) for _ in range(2)]
         for thread in self._threads:
             thread.start()
 
     def during(self, change: Callable[[], None], least: int = 200) -> None:
-        """Repeat a change until ``least`` connections were made beside it."""
+        """Repeat a change until ``least`` connections were made beside it, one at least for each:
+        without a pause the changes would keep the interpreter to themselves."""
         deadline = time.monotonic() + 30 * SLOW
         while len(self.answers) + len(self.errors) < least:
             assert time.monotonic() < deadline, "no connections are made"
+            self._made.clear()
             change()
+            self._made.wait(1.0)
 
     def stop(self) -> None:
         """End, and wait for the threads."""
