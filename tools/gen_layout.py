@@ -12,13 +12,33 @@ from pathlib import Path
 from kmesh.abi import btf
 
 ROOT = Path(__file__).parent.parent
-OBJECT = ROOT / "src/kmesh/bpf_c/sock.bpf.o"
+FOLDER = ROOT / "src/kmesh/bpf_c"
 TARGET = ROOT / "src/kmesh/abi/layout.py"
-STRUCTS = (
-    "vip_key", "vip", "slot", "cidr_key", "cidr", "enrol_key", "enrol", "pod", "origin",
-    "flow_key", "flow", "config", "meta",
-)  # fmt: skip
-ENUMS = {"km_action": "VipAction", "km_reason": "Reason", "km_hook": "Hook"}
+STRUCTS = {
+    "sock": (
+        "vip_key", "vip", "slot", "cidr_key", "cidr", "enrol_key", "enrol", "pod", "origin",
+        "flow_key", "flow", "config", "switch", "sent_key", "sent", "meta",
+    ),
+    "authz": (
+        "guard_key", "guard", "row", "prefix_key", "prefix", "match_key", "match", "peer_key",
+        "peer", "exempt", "verdict_key", "policy", "denial_key", "denial", "event",
+    ),
+}  # fmt: skip
+ENUMS = {
+    "sock": {"km_action": "VipAction", "km_reason": "Reason", "km_hook": "Hook"},
+    "authz": {
+        "km_mode": "GuardMode",
+        "km_dimension": "Dimension",
+        "km_verdict_kind": "Verdict",
+        "km_event_kind": "EventKind",
+    },
+}
+PREFIXES = {
+    "km_action": "KM_ACTION_",
+    "km_mode": "KM_MODE_",
+    "km_verdict_kind": "KM_VERDICT_",
+    "km_event_kind": "KM_EVENT_",
+}
 ENDS = {"KM_REASONS", "KM_HOOKS"}
 CODES = {1: "B", 2: "H", 4: "I", 8: "Q"}
 
@@ -90,7 +110,7 @@ def enumeration(types: list[btf.Type], name: str, title: str) -> str:
     """Python IntEnum of a C enum, without its end marker."""
     found = next(t for t in types if t.kind == btf.ENUM and t.name == name)
     rows = [(n, v) for n, v in found.values if n not in ENDS]
-    prefix = "KM_ACTION_" if name == "km_action" else "KM_"
+    prefix = PREFIXES.get(name, "KM_")
     body = "".join(f"    {n.removeprefix(prefix)} = {v}\n" for n, v in rows)
     ends = "".join(f"\n\n{n.removeprefix('KM_')} = {v}\n" for n, v in found.values if n in ENDS)
     return f'class {title}(IntEnum):\n    """enum {name}."""\n\n{body}{ends}\n'
@@ -98,13 +118,14 @@ def enumeration(types: list[btf.Type], name: str, title: str) -> str:
 
 def generate() -> str:
     """The whole module."""
-    types = btf.parse(btf.section(OBJECT.read_bytes(), ".BTF"))
-    parts = [enumeration(types, name, title) for name, title in ENUMS.items()]
-    prints = []
-    for name in STRUCTS:
-        text, line = structure(types, name)
-        parts.append(text)
-        prints.append(line)
+    parts, prints = [], []
+    for file, names in STRUCTS.items():
+        types = btf.parse(btf.section((FOLDER / f"{file}.bpf.o").read_bytes(), ".BTF"))
+        parts += [enumeration(types, name, title) for name, title in ENUMS[file].items()]
+        for name in names:
+            text, line = structure(types, name)
+            parts.append(text)
+            prints.append(line)
     digest = hashlib.sha256("\n".join(prints).encode()).hexdigest()
     return HEAD + "\n".join(parts) + f'\nFINGERPRINT = bytes.fromhex("{digest}")\n'
 

@@ -7,7 +7,7 @@ import socket
 from functools import cache
 from typing import TYPE_CHECKING
 
-from kmesh.bpf import lib, load
+from kmesh.bpf import lib, load, objects
 from kmesh.bpf.tables import KernelTables
 from kmesh.core.commands import Op, Phase
 from kmesh.core.model import Workload
@@ -26,7 +26,7 @@ SMALL = load.Sizes(vips=256, slots=256, cidrs=64, pods=16, flows=64, max_vips=10
 @cache
 def refused() -> int:
     """The errno that a refused application sees: programs may choose it since Linux 5.18."""
-    precise = lib.helper_allowed(load.ATTACH_TYPES["connect4"], lib.SET_RETVAL)
+    precise = lib.helper_allowed(objects.CGROUP["connect4"], lib.SET_RETVAL)
     return errno.ECONNREFUSED if precise else errno.EPERM
 
 

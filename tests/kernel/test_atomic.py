@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from kmesh.abi.layout import Reason
-from kmesh.bpf import lib, load
+from kmesh.bpf import lib, load, objects
 from kmesh.bpf.fake import FakeKernel
 from kmesh.core import addr
 from kmesh.core.model import Mode, Scope, Visibility
@@ -152,7 +152,7 @@ def test_a_restart_under_connections_fails_none(
 def test_links_are_replaced_and_not_added(mesh: Mesh) -> None:
     def programs() -> dict[str, int]:
         found = {}
-        for hook in load.ATTACH_TYPES:
+        for hook in objects.CGROUP:
             link = lib.pinned(f"{mesh.plane.root}/links/{hook}")
             assert link is not None
             found[hook] = lib.link_program(link)

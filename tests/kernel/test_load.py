@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from kmesh.abi.layout import META_SIZE, Meta
-from kmesh.bpf import lib, load
+from kmesh.bpf import lib, load, objects
 from kmesh.errors import AlreadyRunning, BpfError, MountError, ProgramRefused
 from tests.core.meshes import WEB, service, workload
 from tests.kernel.mesh import SMALL, Mesh, dial
@@ -55,7 +55,7 @@ def test_a_directory_that_is_no_cgroup2_is_named(bpffs: str, tmp_path: Path) -> 
 def test_the_probe_for_the_errno_agrees_with_the_kernel_s_own_types() -> None:
     """Otherwise a broken probe would turn every refusal into EPERM, and no test would mind."""
     known = b"\0BPF_FUNC_set_retval\0" in Path("/sys/kernel/btf/vmlinux").read_bytes()
-    assert lib.helper_allowed(load.ATTACH_TYPES["connect4"], lib.SET_RETVAL) == known
+    assert lib.helper_allowed(objects.CGROUP["connect4"], lib.SET_RETVAL) == known
 
 
 def test_a_program_tells_the_same_cookies_as_a_socket(pod: Namespace) -> None:
@@ -87,7 +87,7 @@ def test_a_refused_program_leaves_the_old_ones_attached(
     mesh.put(workload("a", "10.1.0.1", of=WEB), service(WEB, "10.9.0.1"))
     bad = tmp_path / "bad.bpf.o"
     source = tmp_path / "bad.bpf.c"
-    folder = os.path.dirname(load.OBJECT)
+    folder = str(objects.FOLDER)
     with open(f"{folder}/sock.bpf.c") as text:
         spoiled = text.read().replace(
             "query->port = km_get_port(ctx);", "query->port = *(__u16 *)8;"
@@ -105,7 +105,7 @@ def test_a_refused_program_leaves_the_old_ones_attached(
     subprocess.run(["clang", *flags, "-c", str(source), "-o", str(bad)], check=True)
     bpffs = mesh.plane.root.removesuffix("/kmesh")
     mesh.plane.close()
-    monkeypatch.setattr(load, "OBJECT", str(bad))
+    monkeypatch.setattr(load, "OBJECTS", (objects.SOCK._replace(path=str(bad)), objects.AUTHZ))
     with pytest.raises(ProgramRefused, match="invalid mem access") as caught:
         load.start(bpffs, "", SMALL)
     assert "old programs go on working" in str(caught.value)
@@ -133,7 +133,7 @@ def test_maps_of_another_layout_are_refused_and_kept(mesh: Mesh) -> None:
 def test_a_start_that_fails_lets_go_of_the_lock(
     bpffs: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(load, "OBJECT", "/nowhere.o")
+    monkeypatch.setattr(load, "OBJECTS", (objects.SOCK._replace(path="/nowhere.o"),))
     with pytest.raises(BpfError, match=r"cannot open /nowhere\.o"):
         load.start(bpffs, "", SMALL)
     monkeypatch.undo()

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from kmesh.bpf import load
+from kmesh.bpf.objects import MAPS, OBJECTS
 
 pytestmark = pytest.mark.kernel
 
 # A tenth of what every supported kernel allows.
 MOST = 100_000
-FOLDER = Path(load.OBJECT).parent
 
 
 def verified(program: int) -> int:
@@ -28,17 +28,24 @@ def verified(program: int) -> int:
 
 @pytest.mark.parametrize("level", ["v2", "v3"])
 def test_far_from_the_limit(level: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = tmp_path / "sock.bpf.o"
-    flags = ["-target", "bpf", f"-mcpu={level}", "-O2", "-g"]
-    include = f"-I/usr/include/{os.uname().machine}-linux-gnu"
-    source = ["-c", str(FOLDER / "sock.bpf.c"), "-o", str(made)]
-    subprocess.run(["clang", *flags, include, *source], check=True)
-    monkeypatch.setattr(load, "OBJECT", str(made))
-    sizes = {"km_vip": 1, "km_slot": 1, "km_cidr": 1, "km_enrol": 1, "km_pod": 1, "km_flow": 64}
-    maps, programs = load.load({}, sizes)
+    compiled = [each._replace(path=compile_(each.path, tmp_path, level)) for each in OBJECTS]
+    monkeypatch.setattr(load, "OBJECTS", compiled)
+    sizes = load.Sizes(vips=1, slots=1, cidrs=1, pods=1, flows=64, rows=1, matches=1, peers=1)
+    entries = {name: size for name in MAPS if (size := sizes.of(name)) is not None}
+    maps, programs = load.load({}, entries)
     try:
         walked = {name: verified(fd) for name, fd in programs.items()}
-        assert set(walked) == set(load.PROGRAMS)
+        assert set(walked) == {one.name for each in OBJECTS for one in each.programs}
         assert 0 < max(walked.values()) < MOST, walked
     finally:
         load.close([*maps.values(), *programs.values()])
+
+
+def compile_(path: str, folder: Path, level: str) -> str:
+    """The object again, for another instruction set."""
+    source = Path(path).with_suffix(".c")
+    made = folder / Path(path).name
+    flags = ["-target", "bpf", f"-mcpu={level}", "-O2", "-g"]
+    include = f"-I/usr/include/{os.uname().machine}-linux-gnu"
+    subprocess.run(["clang", *flags, include, "-c", str(source), "-o", str(made)], check=True)
+    return str(made)

@@ -38,6 +38,14 @@ class Reason(IntEnum):
     RESTORED = 13
     NOTHING_TO_RESTORE = 14
     NO_STORAGE = 15
+    ALLOWED = 16
+    EXEMPT = 17
+    REPLY = 18
+    DENIED = 19
+    NOT_ALLOWED = 20
+    WAITING = 21
+    OVER_CAPACITY = 22
+    UNLISTED = 23
 
 
 REASONS = 32
@@ -54,9 +62,10 @@ class Hook(IntEnum):
     RECVMSG6 = 5
     GETPEERNAME4 = 6
     GETPEERNAME6 = 7
+    LOOKUP = 8
 
 
-HOOKS = 8
+HOOKS = 9
 
 
 _VIP_KEY = Struct("<16sIHBB")
@@ -323,6 +332,67 @@ class Config(NamedTuple):
         return cls(*_CONFIG.unpack(raw))
 
 
+_SWITCH = Struct("<II")
+SWITCH_SIZE = 8
+
+
+class Switch(NamedTuple):
+    """struct km_switch, 8 bytes."""
+
+    authz_off: int
+    zero: int
+
+    def pack(self) -> bytes:
+        """The 8 bytes of the map."""
+        return _SWITCH.pack(*self)
+
+    @classmethod
+    def unpack(cls, raw: bytes) -> Self:
+        """From the bytes of the map."""
+        return cls(*_SWITCH.unpack(raw))
+
+
+_SENT_KEY = Struct("<16sIHH")
+SENT_KEY_SIZE = 24
+
+
+class SentKey(NamedTuple):
+    """struct km_sent_key, 24 bytes."""
+
+    remote: bytes
+    workload: int
+    remote_port: int
+    local_port: int
+
+    def pack(self) -> bytes:
+        """The 24 bytes of the map."""
+        return _SENT_KEY.pack(*self)
+
+    @classmethod
+    def unpack(cls, raw: bytes) -> Self:
+        """From the bytes of the map."""
+        return cls(*_SENT_KEY.unpack(raw))
+
+
+_SENT = Struct("<Q")
+SENT_SIZE = 8
+
+
+class Sent(NamedTuple):
+    """struct km_sent, 8 bytes."""
+
+    time: int
+
+    def pack(self) -> bytes:
+        """The 8 bytes of the map."""
+        return _SENT.pack(*self)
+
+    @classmethod
+    def unpack(cls, raw: bytes) -> Self:
+        """From the bytes of the map."""
+        return cls(*_SENT.unpack(raw))
+
+
 _META = Struct("<32sQ")
 META_SIZE = 40
 
@@ -343,4 +413,362 @@ class Meta(NamedTuple):
         return cls(*_META.unpack(raw))
 
 
-FINGERPRINT = bytes.fromhex("2816373b887d2f0a275c2fcae04d805564ea2d34cdbcefedcb9953a7f7d4ebc0")
+class GuardMode(IntEnum):
+    """enum km_mode."""
+
+    REFUSE = 0
+    ALLOW = 1
+    EVALUATE = 2
+
+
+class Dimension(IntEnum):
+    """enum km_dimension."""
+
+    SOURCE = 0
+    DESTINATION = 1
+    IDENTITY = 2
+    PORT = 3
+
+
+class Verdict(IntEnum):
+    """enum km_verdict_kind."""
+
+    ALLOWED = 0
+    DENIED = 1
+    DRY_ALLOWED = 2
+    DRY_DENIED = 3
+
+
+class EventKind(IntEnum):
+    """enum km_event_kind."""
+
+    DENIED = 0
+    DRY_RUN = 1
+
+
+_GUARD_KEY = Struct("<16s")
+GUARD_KEY_SIZE = 16
+
+
+class GuardKey(NamedTuple):
+    """struct km_guard_key, 16 bytes."""
+
+    addr: bytes
+
+    def pack(self) -> bytes:
+        """The 16 bytes of the map."""
+        return _GUARD_KEY.pack(*self)
+
+    @classmethod
+    def unpack(cls, raw: bytes) -> Self:
+        """From the bytes of the map."""
+        return cls(*_GUARD_KEY.unpack(raw))
+
+
+_GUARD = Struct("<IIBBHHHHHIIIIIII")
+GUARD_SIZE = 48
+
+
+class Guard(NamedTuple):
+    """struct km_guard, 48 bytes."""
+
+    workload: int
+    set: int
+    mode: int
+    reason: int
+    flags: int
+    words: int
+    deny: int
+    allow: int
+    dry_deny: int
+    sources: int
+    known: int
+    unknown: int
+    ports: int
+    destinations: int
+    owners: int
+    check: int
+
+    def pack(self) -> bytes:
+        """The 48 bytes of the map."""
+        return _GUARD.pack(*self)
+
+    @classmethod
+    def unpack(cls, raw: bytes) -> Self:
+        """From the bytes of the map."""
+        return cls(*_GUARD.unpack(raw))
+
+
+_ROW = Struct("<Q")
+ROW_SIZE = 8
+
+
+class Row(NamedTuple):
+    """struct km_row, 8 bytes."""
+
+    word: int
+
+    def pack(self) -> bytes:
+        """The 8 bytes of the map."""
+        return _ROW.pack(*self)
+
+    @classmethod
+    def unpack(cls, raw: bytes) -> Self:
+        """From the bytes of the map."""
+        return cls(*_ROW.unpack(raw))
+
+
+_PREFIX_KEY = Struct("<III16s")
+PREFIX_KEY_SIZE = 28
+
+
+class PrefixKey(NamedTuple):
+    """struct km_prefix_key, 28 bytes."""
+
+    plen: int
+    set: int
+    dimension: int
+    addr: bytes
+
+    def pack(self) -> bytes:
+        """The 28 bytes of the map."""
+        return _PREFIX_KEY.pack(*self)
+
+    @classmethod
+    def unpack(cls, raw: bytes) -> Self:
+        """From the bytes of the map."""
+        return cls(*_PREFIX_KEY.unpack(raw))
+
+
+_PREFIX = Struct("<20sIII")
+PREFIX_SIZE = 32
+
+
+class Prefix(NamedTuple):
+    """struct km_prefix, 32 bytes."""
+
+    covers: bytes
+    set: int
+    dimension: int
+    row: int
+
+    def pack(self) -> bytes:
+        """The 32 bytes of the map."""
+        return _PREFIX.pack(*self)
+
+    @classmethod
+    def unpack(cls, raw: bytes) -> Self:
+        """From the bytes of the map."""
+        return cls(*_PREFIX.unpack(raw))
+
+
+_MATCH_KEY = Struct("<III")
+MATCH_KEY_SIZE = 12
+
+
+class MatchKey(NamedTuple):
+    """struct km_match_key, 12 bytes."""
+
+    set: int
+    dimension: int
+    value: int
+
+    def pack(self) -> bytes:
+        """The 12 bytes of the map."""
+        return _MATCH_KEY.pack(*self)
+
+    @classmethod
+    def unpack(cls, raw: bytes) -> Self:
+        """From the bytes of the map."""
+        return cls(*_MATCH_KEY.unpack(raw))
+
+
+_MATCH = Struct("<II")
+MATCH_SIZE = 8
+
+
+class Match(NamedTuple):
+    """struct km_match, 8 bytes."""
+
+    row: int
+    check: int
+
+    def pack(self) -> bytes:
+        """The 8 bytes of the map."""
+        return _MATCH.pack(*self)
+
+    @classmethod
+    def unpack(cls, raw: bytes) -> Self:
+        """From the bytes of the map."""
+        return cls(*_MATCH.unpack(raw))
+
+
+_PEER_KEY = Struct("<16s")
+PEER_KEY_SIZE = 16
+
+
+class PeerKey(NamedTuple):
+    """struct km_peer_key, 16 bytes."""
+
+    addr: bytes
+
+    def pack(self) -> bytes:
+        """The 16 bytes of the map."""
+        return _PEER_KEY.pack(*self)
+
+    @classmethod
+    def unpack(cls, raw: bytes) -> Self:
+        """From the bytes of the map."""
+        return cls(*_PEER_KEY.unpack(raw))
+
+
+_PEER = Struct("<III")
+PEER_SIZE = 12
+
+
+class Peer(NamedTuple):
+    """struct km_peer, 12 bytes."""
+
+    identity: int
+    workload: int
+    check: int
+
+    def pack(self) -> bytes:
+        """The 12 bytes of the map."""
+        return _PEER.pack(*self)
+
+    @classmethod
+    def unpack(cls, raw: bytes) -> Self:
+        """From the bytes of the map."""
+        return cls(*_PEER.unpack(raw))
+
+
+_EXEMPT = Struct("<20s")
+EXEMPT_SIZE = 20
+
+
+class Exempt(NamedTuple):
+    """struct km_exempt, 20 bytes."""
+
+    covers: bytes
+
+    def pack(self) -> bytes:
+        """The 20 bytes of the map."""
+        return _EXEMPT.pack(*self)
+
+    @classmethod
+    def unpack(cls, raw: bytes) -> Self:
+        """From the bytes of the map."""
+        return cls(*_EXEMPT.unpack(raw))
+
+
+_VERDICT_KEY = Struct("<II")
+VERDICT_KEY_SIZE = 8
+
+
+class VerdictKey(NamedTuple):
+    """struct km_verdict_key, 8 bytes."""
+
+    policy: int
+    verdict: int
+
+    def pack(self) -> bytes:
+        """The 8 bytes of the map."""
+        return _VERDICT_KEY.pack(*self)
+
+    @classmethod
+    def unpack(cls, raw: bytes) -> Self:
+        """From the bytes of the map."""
+        return cls(*_VERDICT_KEY.unpack(raw))
+
+
+_POLICY = Struct("<512s")
+POLICY_SIZE = 512
+
+
+class Policy(NamedTuple):
+    """struct km_policy, 512 bytes."""
+
+    name: bytes
+
+    def pack(self) -> bytes:
+        """The 512 bytes of the map."""
+        return _POLICY.pack(*self)
+
+    @classmethod
+    def unpack(cls, raw: bytes) -> Self:
+        """From the bytes of the map."""
+        return cls(*_POLICY.unpack(raw))
+
+
+_DENIAL_KEY = Struct("<16sII")
+DENIAL_KEY_SIZE = 24
+
+
+class DenialKey(NamedTuple):
+    """struct km_denial_key, 24 bytes."""
+
+    remote: bytes
+    workload: int
+    policy: int
+
+    def pack(self) -> bytes:
+        """The 24 bytes of the map."""
+        return _DENIAL_KEY.pack(*self)
+
+    @classmethod
+    def unpack(cls, raw: bytes) -> Self:
+        """From the bytes of the map."""
+        return cls(*_DENIAL_KEY.unpack(raw))
+
+
+_DENIAL = Struct("<QQ")
+DENIAL_SIZE = 16
+
+
+class Denial(NamedTuple):
+    """struct km_denial, 16 bytes."""
+
+    time: int
+    suppressed: int
+
+    def pack(self) -> bytes:
+        """The 16 bytes of the map."""
+        return _DENIAL.pack(*self)
+
+    @classmethod
+    def unpack(cls, raw: bytes) -> Self:
+        """From the bytes of the map."""
+        return cls(*_DENIAL.unpack(raw))
+
+
+_EVENT = Struct("<QQ16s16sIIHHBBH")
+EVENT_SIZE = 64
+
+
+class Event(NamedTuple):
+    """struct km_event, 64 bytes."""
+
+    time: int
+    suppressed: int
+    local: bytes
+    remote: bytes
+    workload: int
+    policy: int
+    local_port: int
+    remote_port: int
+    kind: int
+    reason: int
+    protocol: int
+
+    def pack(self) -> bytes:
+        """The 64 bytes of the map."""
+        return _EVENT.pack(*self)
+
+    @classmethod
+    def unpack(cls, raw: bytes) -> Self:
+        """From the bytes of the map."""
+        return cls(*_EVENT.unpack(raw))
+
+
+FINGERPRINT = bytes.fromhex("a2a53a12baceb5a7628024593f9e59678a003e3b3e3250c557f78c6eae1b6b99")

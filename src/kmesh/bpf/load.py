@@ -8,33 +8,22 @@ from __future__ import annotations
 
 import mmap
 import os
+from errno import ENOLINK
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from kmesh.abi.layout import FINGERPRINT, META_SIZE, Meta
 from kmesh.bpf import lib, mounts
+from kmesh.bpf.objects import CGROUP, MAPS, OBJECTS, Object
 from kmesh.errors import BpfError, CapacityError, ProgramRefused
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-OBJECT = str(Path(__file__).parent.parent / "bpf_c" / "sock.bpf.o")
-ATTACH_TYPES = {
-    "connect4": 10,
-    "connect6": 11,
-    "sendmsg4": 14,
-    "sendmsg6": 15,
-    "recvmsg4": 19,
-    "recvmsg6": 20,
-    "getpeername4": 29,
-    "getpeername6": 30,
-}
-PROGRAMS = tuple(f"km_{hook}" for hook in ATTACH_TYPES)
-MAPS = (
-    "km_vip", "km_slot", "km_cidr", "km_enrol", "km_pod", "km_flow", "km_origin", "km_reason",
-    "km_config", "km_meta",
-)  # fmt: skip
-GROWING = ("km_vip", "km_slot")
+GROWING = ("km_vip", "km_slot", "km_row")
+GUARD = "authz_"  # links of the namespaces: links/authz_<cookie>
+TRIES = ("km_cidr", "km_prefix", "km_exempt")
+MAPPED = ("km_slot", "km_row")
 NEXT = "_next"  # bpffs refuses names with a dot
 
 
@@ -48,12 +37,25 @@ class Sizes(NamedTuple):
     flows: int = 1 << 14
     max_vips: int = 1_000_000
     max_slots: int = 4_000_000
+    guards: int = 8192
+    rows: int = 1 << 16
+    max_rows: int = 1 << 23
+    matches: int = 1 << 17
+    peers: int = 1 << 18
+    policies: int = 1 << 14
+    exempt: int = 1024
+    replies: int = 1 << 14
+    events: int = 1 << 20
 
     def of(self, name: str) -> int | None:
         """Entries of a map at first load; None when the object says it."""
         rows = {
             "km_vip": self.vips, "km_slot": self.slots, "km_cidr": self.cidrs,
             "km_enrol": self.pods, "km_pod": self.pods, "km_flow": self.flows,
+            "km_guard": self.guards, "km_row": self.rows, "km_prefix": self.matches,
+            "km_match": self.matches, "km_peer": self.peers, "km_exempt": self.exempt,
+            "km_verdict": 4 * self.policies, "km_policy": self.policies,
+            "km_denial": self.flows, "km_udp_out": self.replies, "km_events": self.events,
         }  # fmt: skip
         return rows.get(name)
 
@@ -116,19 +118,35 @@ class DataPlane:
 
     def attach(self, programs: dict[str, int]) -> None:
         """Put the programs behind the pinned links, making the links that are missing."""
-        for hook, kind in ATTACH_TYPES.items():
-            path = f"{self.root}/links/{hook}"
-            program = programs[f"km_{hook}"]
+        programs_ = (program for one in OBJECTS for program in one.programs)
+        for each in (program for program in programs_ if program.link):
+            path = f"{self.root}/links/{each.link}"
             link = lib.pinned(path)
             if link is not None:
-                lib.replace_program(link, program)
+                lib.replace_program(link, programs[each.name])
             else:
                 cgroup = os.open(self._cgroup2, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
                 try:
-                    link = lib.attach_cgroup(program, cgroup, kind)
+                    link = lib.attach_cgroup(programs[each.name], cgroup, each.attach_type)
                 finally:
                     os.close(cgroup)
                 lib.pin(link, path)
+            os.close(link)
+        for pin in Path(f"{self.root}/links").glob(f"{GUARD}*"):
+            guard = lib.pinned(str(pin))
+            if guard is not None:
+                self._renew(guard, programs["km_admit"], pin)
+
+    @staticmethod
+    def _renew(link: int, program: int, pin: Path) -> None:
+        """A link whose namespace is gone leads nowhere any more."""
+        try:
+            lib.replace_program(link, program)
+        except BpfError as error:
+            if error.errno != ENOLINK:
+                raise
+            pin.unlink()
+        finally:
             os.close(link)
 
 
@@ -193,21 +211,45 @@ def load(
 def _load(
     existing: dict[str, int], entries: dict[str, int], *, explain: bool
 ) -> tuple[dict[str, int], dict[str, int]]:
-    object_ = lib.Object(OBJECT)
+    maps: dict[str, int] = {}
+    programs: dict[str, int] = {}
     try:
-        for name, fd in existing.items():
-            object_.reuse(name, fd)
-        for name, size in entries.items():
-            object_.resize(name, size)
-        precise = lib.helper_allowed(ATTACH_TYPES["connect4"], lib.SET_RETVAL)
-        object_.set_read_only(bytes([precise]))
+        for one in OBJECTS:
+            _load_one(one, existing, entries, maps, programs, explain=explain)
+    except BaseException:
+        close(maps.values())
+        close(programs.values())
+        raise
+    return maps, programs
+
+
+def _load_one(
+    one: Object,
+    existing: dict[str, int],
+    entries: dict[str, int],
+    maps: dict[str, int],
+    programs: dict[str, int],
+    *,
+    explain: bool,
+) -> None:
+    """Load an object and add its maps and programs to those of the objects before it."""
+    object_ = lib.Object(one.path)
+    try:
+        for name in one.maps:
+            if (fd := maps.get(name, existing.get(name))) is not None:
+                object_.reuse(name, fd)
+            elif name in entries:
+                object_.resize(name, entries[name])
+        if one.sets_errno:
+            precise = lib.helper_allowed(CGROUP["connect4"], lib.SET_RETVAL)
+            object_.set_read_only(bytes([precise]))
         if explain:
-            object_.explain(PROGRAMS)
+            object_.explain([program.name for program in one.programs])
         errno, text = object_.load()
         if errno:
             raise ProgramRefused(f"the kernel refused the programs\n{relevant(text)}\n", errno)
-        maps = {name: object_.map_fd(name) for name in MAPS}
-        return maps, {name: object_.program_fd(name) for name in PROGRAMS}
+        maps |= {name: object_.map_fd(name) for name in one.maps if name not in maps}
+        programs |= {each.name: object_.program_fd(each.name) for each in one.programs}
     finally:
         object_.close()
 
@@ -235,11 +277,11 @@ def verify_meta(fd: int | None) -> None:
 
 def copy(name: str, old: int, new: int) -> None:
     """All rows of a map into its bigger successor."""
-    if name == "km_cidr":  # LPM tries have no batches everywhere
+    if name in TRIES:  # LPM tries have no batches everywhere
         for key, value in lib.walk(old):
             lib.update(new, key, value)
         return
-    if name != "km_slot":
+    if name not in MAPPED:
         found = list(lib.rows(old))
         for start_ in range(0, len(found), lib.BATCH):
             _, error = lib.update_many(new, found[start_ : start_ + lib.BATCH])

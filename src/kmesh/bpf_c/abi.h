@@ -81,6 +81,8 @@ struct km_enrol_key {
 };
 KM_ABI_ASSERT(km_enrol_key, 8);
 
+#define KM_ENROL_GUARDED 1 /* policies judge what comes in: remember what was asked for */
+
 struct km_enrol {
 	__u32 workload;
 	__u32 view;
@@ -129,6 +131,184 @@ struct km_config {
 	__u32 zero;
 };
 KM_ABI_ASSERT(km_config, 16);
+
+/* What can be switched while running; outlives the agent. */
+struct km_switch {
+	__u32 authz_off;
+	__u32 zero;
+};
+KM_ABI_ASSERT(km_switch, 8);
+
+/* A datagram that a guarded pod sent: an answer to it may come in. */
+struct km_sent_key {
+	struct km_addr remote;
+	__u32 workload;
+	__u16 remote_port;
+	__u16 local_port;
+};
+KM_ABI_ASSERT(km_sent_key, 24);
+
+struct km_sent {
+	__u64 time; /* ns, CLOCK_MONOTONIC */
+};
+KM_ABI_ASSERT(km_sent, 8);
+
+/*
+ * Authorization. The policies of a workload are compiled into a set: an id that
+ * is never used again. Every conjunction of predicates has one bit; bits of DENY
+ * policies come first, then ALLOW, then both kinds of dry run, each group from a
+ * fresh 64-bit word on. For each value of a dimension a row tells whose predicate
+ * holds: first a summary (bit i of word j: word 64 * j + i is not zero), then the
+ * words. The verdict is the first bit that is set in all rows.
+ */
+#define KM_MOST_WORDS 256
+
+struct km_guard_key {
+	struct km_addr addr; /* of the pod */
+};
+KM_ABI_ASSERT(km_guard_key, 16);
+
+enum km_mode {
+	KM_MODE_REFUSE,
+	KM_MODE_ALLOW,
+	KM_MODE_EVALUATE,
+};
+
+#define KM_GUARD_ALLOWS 1 /* an ALLOW policy exists: what none matches is denied */
+#define KM_GUARD_PEERS 2 /* some predicate is about the peer's identity */
+#define KM_GUARD_DESTINATIONS 4 /* some predicate is about the destination's address */
+#define KM_GUARD_DRY_ALLOWS 8 /* an ALLOW policy exists in dry run */
+
+struct km_guard {
+	__u32 workload;
+	__u32 set;
+	enum km_mode mode : 8;
+	enum km_reason reason : 8; /* counted when the mode is REFUSE */
+	__u16 flags;
+	__u16 words; /* in all */
+	__u16 deny; /* end of the words of each group */
+	__u16 allow;
+	__u16 dry_deny;
+	__u32 sources; /* rows for values that have none of their own */
+	__u32 known; /* peers with an identity */
+	__u32 unknown; /* peers without */
+	__u32 ports;
+	__u32 destinations;
+	__u32 owners; /* policy ids by bit, two in a word */
+	__u32 check;
+};
+KM_ABI_ASSERT(km_guard, 48);
+
+struct km_row {
+	__u64 word;
+};
+KM_ABI_ASSERT(km_row, 8);
+
+enum km_dimension {
+	KM_SOURCE,
+	KM_DESTINATION,
+	KM_IDENTITY,
+	KM_PORT,
+};
+
+struct km_prefix_key {
+	__u32 plen; /* LPM key: must come first; 64 more than the prefix's own */
+	__u32 set;
+	__u32 dimension;
+	struct km_addr addr;
+};
+KM_ABI_ASSERT(km_prefix_key, 28);
+
+struct km_prefix {
+	struct km_cidr covers;
+	__u32 set;
+	__u32 dimension;
+	__u32 row;
+};
+KM_ABI_ASSERT(km_prefix, 32);
+
+struct km_match_key {
+	__u32 set;
+	enum km_dimension dimension : 32;
+	__u32 value;
+};
+KM_ABI_ASSERT(km_match_key, 12);
+
+struct km_match {
+	__u32 row;
+	__u32 check;
+};
+KM_ABI_ASSERT(km_match, 8);
+
+struct km_peer_key {
+	struct km_addr addr;
+};
+KM_ABI_ASSERT(km_peer_key, 16);
+
+struct km_peer {
+	__u32 identity; /* 0: none */
+	__u32 workload;
+	__u32 check;
+};
+KM_ABI_ASSERT(km_peer, 12);
+
+struct km_exempt {
+	struct km_cidr covers;
+};
+KM_ABI_ASSERT(km_exempt, 20);
+
+enum km_verdict_kind {
+	KM_VERDICT_ALLOWED,
+	KM_VERDICT_DENIED,
+	KM_VERDICT_DRY_ALLOWED,
+	KM_VERDICT_DRY_DENIED,
+};
+
+struct km_verdict_key {
+	__u32 policy; /* 0: no policy matched */
+	enum km_verdict_kind verdict : 32;
+};
+KM_ABI_ASSERT(km_verdict_key, 8);
+
+/* The name of a policy by its id: read back after a restart. */
+struct km_policy {
+	char name[512];
+};
+KM_ABI_ASSERT(km_policy, 512);
+
+/* Denials of one pair within a second share a record. */
+struct km_denial_key {
+	struct km_addr remote;
+	__u32 workload;
+	__u32 policy;
+};
+KM_ABI_ASSERT(km_denial_key, 24);
+
+struct km_denial {
+	__u64 time;
+	__u64 suppressed;
+};
+KM_ABI_ASSERT(km_denial, 16);
+
+enum km_event_kind {
+	KM_EVENT_DENIED,
+	KM_EVENT_DRY_RUN,
+};
+
+struct km_event {
+	__u64 time; /* ns, CLOCK_MONOTONIC */
+	__u64 suppressed; /* records of this pair since the last one */
+	struct km_addr local;
+	struct km_addr remote;
+	__u32 workload; /* of the pod whose namespace this is */
+	__u32 policy;
+	__u16 local_port;
+	__u16 remote_port;
+	enum km_event_kind kind : 8;
+	enum km_reason reason : 8;
+	__u16 protocol;
+};
+KM_ABI_ASSERT(km_event, 64);
 
 /* Who wrote the maps; read before anything is adopted. */
 struct km_meta {

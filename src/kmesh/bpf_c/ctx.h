@@ -12,11 +12,9 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
-#include "abi.h"
+#include "shared.h"
 
 #define KM_CTX_WORD(ctx, field) (*(volatile typeof((ctx)->field) *)&(ctx)->field)
-
-#define KM_MAPPED bpf_htonl(0x0000ffff)
 
 static __always_inline void km_get4(struct bpf_sock_addr *ctx, struct km_addr *addr)
 {
@@ -62,17 +60,6 @@ static __always_inline int km_is_tcp_or_udp(struct bpf_sock_addr *ctx)
 	__u32 protocol = KM_CTX_WORD(ctx, protocol);
 
 	return protocol == IPPROTO_TCP || protocol == IPPROTO_UDP;
-}
-
-static __always_inline int km_is_mapped(const struct km_addr *addr)
-{
-	return !addr->word[0] && !addr->word[1] && addr->word[2] == KM_MAPPED;
-}
-
-static __always_inline int km_same(const struct km_addr *a, const struct km_addr *b)
-{
-	return a->word[0] == b->word[0] && a->word[1] == b->word[1] &&
-	       a->word[2] == b->word[2] && a->word[3] == b->word[3];
 }
 
 #endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only) */
-/* Every map. Sizes marked "loader" are set before load and can grow later. */
+/* Maps of the service programs. Sizes marked "loader" are set before load and can grow later. */
 #ifndef KMESH_MAPS_H
 #define KMESH_MAPS_H
 
@@ -8,6 +8,7 @@
 
 #include "abi.h"
 #include "reasons.h"
+#include "shared.h"
 
 /* Preallocated: replacing a record can then never fail for want of memory. */
 struct {
@@ -33,13 +34,6 @@ struct {
 	__uint(max_entries, 1); /* loader */
 } km_cidr SEC(".maps");
 
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__type(key, struct km_enrol_key);
-	__type(value, struct km_enrol);
-	__uint(max_entries, 1); /* loader */
-} km_enrol SEC(".maps");
-
 /* Not read by any program: the kernel keeps it for the next daemon. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -62,20 +56,6 @@ struct {
 	__type(key, int);
 	__type(value, struct km_origin);
 } km_origin SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__type(key, __u32);
-	__type(value, __u64);
-	__uint(max_entries, KM_HOOKS * KM_REASONS);
-} km_reason SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__type(key, __u32);
-	__type(value, struct km_config);
-	__uint(max_entries, 1);
-} km_config SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

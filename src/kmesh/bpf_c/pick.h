@@ -12,9 +12,6 @@
 
 #include "maps.h"
 
-#define KM_TRIES 3
-#define KM_EXACT 128
-
 struct km_query {
 	struct km_addr addr;
 	__u64 netns;
@@ -30,25 +27,6 @@ struct km_choice {
 	__u16 port;
 	__u16 zero;
 };
-
-static __always_inline __u32 km_mix(__u32 sum, __u32 word)
-{
-	sum = (sum ^ word) * KM_CHECK_MUL;
-	return sum ^ (sum >> 15);
-}
-
-/* Over all words of a key and all words of a value but its last, the check itself. */
-#define KM_CHECK(key, value)                                                     \
-	({                                                                        \
-		const __u32 *k_ = (const void *)(key), *v_ = (const void *)(value); \
-		__u32 sum_ = KM_CHECK_SEED;                                       \
-                                                                                  \
-		_Pragma("unroll") for (int i_ = 0; i_ < sizeof(*(key)) / 4; i_++) \
-			sum_ = km_mix(sum_, k_[i_]);                              \
-		_Pragma("unroll") for (int i_ = 0; i_ < sizeof(*(value)) / 4 - 1; i_++) \
-			sum_ = km_mix(sum_, v_[i_]);                              \
-		sum_;                                                             \
-	})
 
 /* 1: found and whole; 0: no such record; -1: could not get a whole copy. */
 static __noinline int km_find(struct km_vip_key *key, struct km_vip *vip)
@@ -79,25 +57,6 @@ static __always_inline int km_find_port(struct km_vip_key *key, struct km_vip *v
 		return found;
 	key->port = 0;
 	return km_find(key, vip);
-}
-
-static __always_inline __u64 km_half(__u32 high, __u32 low)
-{
-	return (__u64)bpf_ntohl(high) << 32 | bpf_ntohl(low);
-}
-
-/* Two masks instead of a loop over words: few branches, few states for the verifier. */
-static __always_inline int km_covers(const struct km_cidr *cidr, const struct km_addr *addr)
-{
-	const __u32 *a = addr->word, *b = cidr->base.word;
-	__u32 high = cidr->plen, low = high > 64 ? high - 64 : 0;
-	__u64 differ;
-
-	differ = (km_half(a[0], a[1]) ^ km_half(b[0], b[1])) &
-		 (high >= 64 ? ~0ull : ~(~0ull >> (high & 63)));
-	differ |= (km_half(a[2], a[3]) ^ km_half(b[2], b[3])) &
-		  (low >= 64 ? ~0ull : ~(~0ull >> (low & 63)));
-	return !differ && high <= KM_EXACT;
 }
 
 static __always_inline int km_find_cidr(struct km_vip_key *key, struct km_vip *vip, __u16 port)
@@ -147,27 +106,6 @@ static __noinline int km_find_record(struct km_query *query, __u32 view, struct 
 	if (found == 1)
 		*vip = own;
 	return found < 0 ? found : 1;
-}
-
-/* -1: enrolled, *view is set; else the reason to leave the connection alone. */
-static __always_inline int km_enrolled(__u64 netns, __u32 *view)
-{
-	struct km_enrol_key key = { .netns = netns };
-	struct km_enrol copy;
-
-#pragma unroll
-	for (int i = 0; i < KM_TRIES; i++) {
-		struct km_enrol *found = bpf_map_lookup_elem(&km_enrol, &key);
-
-		if (!found)
-			return KM_NOT_ENROLLED;
-		copy = *(volatile struct km_enrol *)found;
-		if (copy.check == KM_CHECK(&key, &copy)) {
-			*view = copy.view;
-			return -1;
-		}
-	}
-	return KM_INCONSISTENT;
 }
 
 /* Reason code; *choice is filled when the reason is KM_BALANCED. */

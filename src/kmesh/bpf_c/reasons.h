@@ -20,6 +20,14 @@ enum km_reason {
 	KM_RESTORED, /* the application was shown the VIP it dialled */
 	KM_NOTHING_TO_RESTORE, /* the peer was never rewritten */
 	KM_NO_STORAGE, /* balanced, but the VIP could not be remembered */
+	KM_ALLOWED, /* no policy applies, or an ALLOW policy matches */
+	KM_EXEMPT, /* loopback, or a source that is always let in by configuration */
+	KM_REPLY, /* a datagram that answers one the pod sent */
+	KM_DENIED, /* a DENY policy matches */
+	KM_NOT_ALLOWED, /* there are ALLOW policies, and none matches */
+	KM_WAITING, /* a policy of the workload has not arrived yet */
+	KM_OVER_CAPACITY, /* the policies of the workload do not fit the tables */
+	KM_UNLISTED, /* an address of the pod that the control plane does not know */
 	KM_REASONS = 32,
 };
 
@@ -32,6 +40,7 @@ enum km_hook {
 	KM_RECVMSG6,
 	KM_GETPEERNAME4,
 	KM_GETPEERNAME6,
+	KM_LOOKUP,
 	KM_HOOKS,
 };
 

@@ -23,15 +23,6 @@
 /* Set by the loader from a probe; without it the application sees EPERM. */
 const volatile __u8 km_has_set_retval = 0;
 
-static __noinline void km_count(enum km_hook hook, enum km_reason reason)
-{
-	__u32 index = hook * KM_REASONS + (reason & (KM_REASONS - 1));
-	__u64 *count = bpf_map_lookup_elem(&km_reason, &index);
-
-	if (count)
-		*count += 1;
-}
-
 static __always_inline int km_refusable(int reason)
 {
 	return reason >= KM_NO_ENDPOINT && reason <= KM_INCONSISTENT;
@@ -58,10 +49,10 @@ static __always_inline int km_verdict(__u32 hook, int reason)
 
 /* socket: NULL rolls anew, else the roll is the socket's own and its cookie is set. */
 static __always_inline int km_look_up(struct bpf_sock_addr *ctx, struct km_query *query,
-				      struct km_choice *choice, __u64 *socket)
+				      struct km_choice *choice, __u64 *socket,
+				      struct km_enrol *enrol)
 {
-	__u32 view = 0;
-	int reason = km_enrolled(bpf_get_netns_cookie(ctx), &view);
+	int reason = km_enrolled(bpf_get_netns_cookie(ctx), enrol);
 
 	if (reason >= 0)
 		return reason;
@@ -76,7 +67,7 @@ static __always_inline int km_look_up(struct bpf_sock_addr *ctx, struct km_query
 	} else {
 		query->roll = bpf_get_prandom_u32();
 	}
-	return km_decide(query, view, choice);
+	return km_decide(query, enrol->view, choice);
 }
 
 static __always_inline void km_forget_origin(struct bpf_sock *sk)
@@ -109,7 +100,8 @@ static __always_inline int km_connect(struct bpf_sock_addr *ctx, __u32 hook, str
 {
 	struct km_query query = { .addr = *dst };
 	struct bpf_sock *sk = ctx->sk;
-	int reason = km_look_up(ctx, &query, choice, NULL);
+	struct km_enrol enrol = {};
+	int reason = km_look_up(ctx, &query, choice, NULL, &enrol);
 
 	if (reason == KM_BALANCED && hook == KM_CONNECT4 && !km_is_mapped(&choice->addr))
 		reason = KM_FAMILY;
@@ -118,6 +110,28 @@ static __always_inline int km_connect(struct bpf_sock_addr *ctx, __u32 hook, str
 	else if (sk && reason != KM_NOT_ENROLLED)
 		km_forget_origin(sk);
 	return reason;
+}
+
+/*
+ * What a guarded pod sends from an unconnected socket may be answered: the answer
+ * looks like any other datagram that comes in.
+ */
+static __always_inline void km_expect_answer(struct bpf_sock_addr *ctx, __u32 workload,
+					     const struct km_addr *remote, __u16 port)
+{
+	struct km_sent_key key = { .remote = *remote, .remote_port = port, .workload = workload };
+	struct km_sent sent = { .time = bpf_ktime_get_ns() };
+	struct bpf_sock *sk = ctx->sk;
+	struct km_sent *known;
+
+	if (!sk)
+		return;
+	key.local_port = (__u16)sk->src_port;
+	known = bpf_map_lookup_elem(&km_udp_out, &key);
+	if (known)
+		known->time = sent.time;
+	else
+		bpf_map_update_elem(&km_udp_out, &key, &sent, BPF_ANY);
 }
 
 /*
@@ -131,8 +145,15 @@ static __always_inline int km_sendmsg(struct bpf_sock_addr *ctx, __u32 hook, str
 	struct km_flow_key key = {};
 	struct km_flow flow = { .vip = *dst };
 	struct km_flow *known;
-	int reason = km_look_up(ctx, &query, choice, &key.socket);
+	struct km_enrol enrol = {};
+	int reason = km_look_up(ctx, &query, choice, &key.socket, &enrol);
 
+	if (enrol.flags & KM_ENROL_GUARDED) {
+		if (reason == KM_BALANCED)
+			km_expect_answer(ctx, enrol.workload, &choice->addr, choice->port);
+		else
+			km_expect_answer(ctx, enrol.workload, dst, km_get_port(ctx));
+	}
 	if (reason != KM_BALANCED)
 		return reason;
 	if (km_is_mapped(&choice->addr) != (hook == KM_SENDMSG4))
@@ -155,8 +176,8 @@ static __always_inline int km_restore(struct bpf_sock_addr *ctx, struct km_addr 
 {
 	struct bpf_sock *sk = ctx->sk;
 	struct km_origin *origin;
-	__u32 view = 0;
-	int reason = km_enrolled(bpf_get_netns_cookie(ctx), &view);
+	struct km_enrol enrol = {};
+	int reason = km_enrolled(bpf_get_netns_cookie(ctx), &enrol);
 
 	if (reason >= 0)
 		return reason;

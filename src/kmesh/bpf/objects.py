@@ -1,0 +1,56 @@
+"""Which programs there are, where they attach, and which maps they use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+FOLDER = Path(__file__).parent.parent / "bpf_c"
+SK_LOOKUP = 36
+SHARED = ("km_reason", "km_config", "km_switch", "km_enrol", "km_udp_out")
+
+
+class Program(NamedTuple):
+    """One program. With a ``link`` the loader attaches it to the cgroup root and pins the link by
+    that name; without one it is somebody else's to attach."""
+
+    name: str
+    attach_type: int
+    link: str = ""
+
+
+class Object(NamedTuple):
+    """One object file. A map that an earlier object made is used, not made again."""
+
+    path: str
+    programs: tuple[Program, ...]
+    maps: tuple[str, ...]
+    sets_errno: bool = False  # its read-only data says whether an errno may be chosen
+
+
+CGROUP = {
+    "connect4": 10,
+    "connect6": 11,
+    "sendmsg4": 14,
+    "sendmsg6": 15,
+    "recvmsg4": 19,
+    "recvmsg6": 20,
+    "getpeername4": 29,
+    "getpeername6": 30,
+}
+SOCK = Object(
+    str(FOLDER / "sock.bpf.o"),
+    tuple(Program(f"km_{hook}", kind, hook) for hook, kind in CGROUP.items()),
+    ("km_vip", "km_slot", "km_cidr", "km_pod", "km_flow", "km_origin", "km_meta", *SHARED),
+    sets_errno=True,
+)
+AUTHZ = Object(
+    str(FOLDER / "authz.bpf.o"),
+    (Program("km_admit", SK_LOOKUP),),
+    (
+        "km_guard", "km_row", "km_prefix", "km_match", "km_peer", "km_exempt", "km_verdict",
+        "km_policy", "km_denial", "km_events", *SHARED,
+    ),
+)  # fmt: skip
+OBJECTS = (SOCK, AUTHZ)
+MAPS = tuple(dict.fromkeys(name for each in OBJECTS for name in each.maps))
