@@ -8,6 +8,7 @@ SEED = 0x6B6D6573
 MUL = 0x9E3779B1
 _VIP_WORDS = Struct("<13I")
 _ENROL_WORDS = Struct("<5I")
+_WORDS = {size: Struct(f"<{size}I") for size in (4, 6, 15)}
 
 
 def mix(sum_: int, word: int) -> int:
@@ -31,3 +32,14 @@ def seal_enrol(key: bytes, value: bytes) -> bytes:
     for word in _ENROL_WORDS.unpack(key + value[:12]):
         sum_ = mix(sum_, word)
     return value[:12] + sum_.to_bytes(4, "little")
+
+
+def seal_last(key: bytes, value: bytes) -> bytes:
+    """A value of any table whose last word is its check, with that filled in: guards (16 and 48
+    bytes), peers (16 and 12) and matches (12 and 8)."""
+    body = key + value[:-4]
+    sum_ = SEED
+    for word in _WORDS[len(body) // 4].unpack(body):
+        sum_ = ((sum_ ^ word) * MUL) & 0xFFFFFFFF
+        sum_ ^= sum_ >> 15
+    return value[:-4] + sum_.to_bytes(4, "little")

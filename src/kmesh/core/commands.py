@@ -29,6 +29,12 @@ class Phase(IntEnum):
     DROP_ANY_PORT = 13
     DROP_PORT = 14
     DROP_OWN = 15
+    RULES = 16  # what no guard leads to yet
+    GUARD = 17
+    LINK = 18
+    UNLINK = 19
+    DROP_GUARD = 20
+    DROP_RULES = 21
 
 
 class WriteSlots(NamedTuple):
@@ -36,6 +42,13 @@ class WriteSlots(NamedTuple):
 
     base: int
     slots: bytes
+
+
+class WriteRows(NamedTuple):
+    """Fill part of km_row that no guard leads to: ``base`` counts words of 8 bytes."""
+
+    base: int
+    rows: bytes
 
 
 class Put(NamedTuple):
@@ -53,7 +66,7 @@ class Drop(NamedTuple):
     key: bytes
 
 
-Command = WriteSlots | Put | Drop
+Command = WriteSlots | WriteRows | Put | Drop
 
 
 Owner = tuple[bytes, int] | int | None
@@ -69,3 +82,7 @@ class Op(NamedTuple):
 
 
 VIP, CIDR, ENROL, POD, CONFIG = "km_vip", "km_cidr", "km_enrol", "km_pod", "km_config"
+GUARD, ROW, PREFIX, MATCH = "km_guard", "km_row", "km_prefix", "km_match"
+PEER, EXEMPT, NAME, VERDICT = "km_peer", "km_exempt", "km_policy", "km_verdict"
+LINK = "links"
+"""Not a map: by the cookie of a namespace, the link of the program that guards it."""

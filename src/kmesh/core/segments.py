@@ -36,7 +36,8 @@ class Segments:
     """Blocks of ``2**order`` slots, aligned to their size. ``capacity`` is rounded down to a
     power of two; times are seconds of any monotonic clock."""
 
-    def __init__(self, capacity: int, rest: float = 2.0) -> None:
+    def __init__(self, capacity: int, rest: float = 2.0, table: str = "km_slot") -> None:
+        self._table = table
         self._top = capacity.bit_length() - 1
         self._rest = rest
         self._free: list[set[int]] = [set() for _ in range(self._top + 1)]
@@ -60,7 +61,7 @@ class Segments:
                     self._free[level].add(base + (1 << level))
                 self._used += 1 << wanted
                 return base
-        raise Full("km_slot", max(2 * self.capacity, 2 << wanted))
+        raise Full(self._table, max(2 * self.capacity, 2 << wanted))
 
     def reserve(self, base: int, count: int) -> bool:
         """Take over the block of a segment found in the kernel; False when it is not free."""

@@ -1,0 +1,235 @@
+"""Policies as bits: every conjunction of predicates one bit, every value of a dimension one row.
+
+The layout is that of km_guard in bpf_c/abi.h. Rows are Python integers here, bit 0 first; cost is
+that of a few operations on integers as wide as the set for each value, not for each pair.
+"""
+
+from __future__ import annotations
+
+from itertools import product
+from math import prod
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from kmesh.abi.layout import Dimension
+from kmesh.core.model import Action, Identity, Match, StringMatch
+from kmesh.core.policy import fits, principal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from kmesh.core.model import Authorization
+
+MOST_WORDS = 256
+MOST_BITS = 64 * MOST_WORDS
+EVERYWHERE = (bytes(16), 0)
+NOBODY_IN_PARTICULAR = Identity("\0", "\0", "\0")
+POSITIVE = (
+    "namespaces", "principals", "service_accounts", "source_ips", "destination_ips",
+    "destination_ports",
+)  # fmt: skip
+
+Conjunction = tuple[Match, ...]
+Cidr = tuple[bytes, int]
+
+
+class TooManyRules(Exception):
+    """The policies of one workload need ``bits`` conjunctions; MOST_BITS fit."""
+
+    def __init__(self, bits: int) -> None:
+        super().__init__(f"{bits} combinations of rules, {MOST_BITS} fit")
+        self.bits = bits
+
+
+class Layer(NamedTuple):
+    """The n-th predicate of every bit on one kind: which bits a value satisfies.
+
+    ``free`` bits want nothing; ``wanted`` and ``unwanted`` say for a value which bits name it.
+    """
+
+    free: int
+    wanted: dict[Any, int]
+    unwanted: dict[Any, int]
+    loose: tuple[tuple[StringMatch, ...], tuple[StringMatch, ...]]  # patterns that are not exact
+
+
+class PolicySet:
+    """The compiled form of some policies; ``words`` in all, then where each group ends."""
+
+    def __init__(self, policies: Sequence[Authorization]) -> None:
+        """Raises TooManyRules."""
+        groups = [
+            [p for p in policies if p.dry_run is dry and p.action is action]
+            for dry in (False, True)
+            for action in (Action.DENY, Action.ALLOW)
+        ]
+        self.owners: list[str] = []
+        bits: list[Conjunction] = []
+        ends = []
+        for group in groups:
+            for policy in group:
+                found = conjunctions(policy)
+                bits += found
+                self.owners += [policy.key] * len(found)
+            padding = -len(bits) % 64
+            ends.append((len(bits) + padding) // 64)
+            if ends[-1] > MOST_WORDS:
+                raise TooManyRules(len(bits))
+            bits += [(Match(),)] * padding
+            self.owners += [""] * padding
+        self.deny, self.allow, self.dry_deny, self.words = ends
+        self.allows, self.dry_allows = bool(groups[1]), bool(groups[3])
+        self.full = sum(1 << i for i, owner in enumerate(self.owners) if owner)
+        self._layers = {kind: layers(bits, kind) for kind in POSITIVE}
+        self.peers = any(self._layers[k] for k in ("namespaces", "principals", "service_accounts"))
+
+    def prefixes(self, dimension: Dimension) -> dict[Cidr, int]:
+        """Row of every prefix that some rule names, and of everything else under ::/0."""
+        kind = "source_ips" if dimension is Dimension.SOURCE else "destination_ips"
+        found = self._layers[kind]
+        named = _values(found)
+        rows: dict[Cidr, int] = {}
+        above: list[tuple[Cidr, list[tuple[int, int]]]] = []
+        for cidr in sorted({EVERYWHERE, *named}):  # what holds a prefix comes before it
+            while above and not _holds(above[-1][0], cidr):
+                above.pop()
+            before = above[-1][1] if above else [(layer.free, 0) for layer in found]
+            now = [
+                (yes | layer.wanted.get(cidr, 0), no | layer.unwanted.get(cidr, 0))
+                for layer, (yes, no) in zip(found, before, strict=True)
+            ]
+            above.append((cidr, now))
+            rows[cidr] = self._all(now)
+        return rows
+
+    def ports(self) -> tuple[int, dict[int, int]]:
+        """(row of any other port, row of each port that some rule names)."""
+        found = self._layers["destination_ports"]
+        rows = {
+            port: self._all(
+                (layer.free | layer.wanted.get(port, 0), layer.unwanted.get(port, 0))
+                for layer in found
+            )
+            for port in _values(found)
+        }
+        return self._all((layer.free, 0) for layer in found), rows
+
+    def identity(self, identity: Identity | None) -> int:
+        """Row of a peer; None is a peer without identity."""
+        if identity is None:
+            kinds = ("namespaces", "principals", "service_accounts")
+            return self._all((layer.free, 0) for kind in kinds for layer in self._layers[kind])
+        account = (identity.namespace, identity.service_account)
+        strings = {"namespaces": identity.namespace, "principals": principal(identity)}
+        found = [
+            (
+                layer.free | _fitting(layer.wanted, layer.loose[0], value),
+                _fitting(layer.unwanted, layer.loose[1], value),
+            )
+            for kind, value in strings.items()
+            for layer in self._layers[kind]
+        ]
+        found += [
+            (layer.free | layer.wanted.get(account, 0), layer.unwanted.get(account, 0))
+            for layer in self._layers["service_accounts"]
+        ]
+        return self._all(found)
+
+    def pack(self, row: int) -> bytes:
+        """A row as it lies in km_row: summary, then words."""
+        summary, rest = 0, row
+        while rest:
+            word = ((rest & -rest).bit_length() - 1) // 64
+            summary |= 1 << word
+            rest = rest >> 64 * (word + 1) << 64 * (word + 1)
+        head = summary.to_bytes(8 * summaries(self.words), "little")
+        return head + row.to_bytes(8 * self.words, "little")
+
+    def _all(self, parts: Iterable[tuple[int, int]]) -> int:
+        row = self.full
+        for yes, no in parts:
+            row &= yes & ~no
+        return row
+
+
+def summaries(words: int) -> int:
+    """Words of summary in front of a row."""
+    return -(-words // 64)
+
+
+def conjunctions(policy: Authorization) -> list[Conjunction]:
+    """The policy as an OR of ANDs; one bit each. Raises TooManyRules before there are too many."""
+    found: list[Conjunction] = []
+    for rule in policy.rules:
+        clauses = [merge(clause) for clause in rule if clause]
+        count = len(found) + prod(len(clause) for clause in clauses)
+        if count > MOST_BITS:
+            raise TooManyRules(count)
+        found += product(*clauses)
+    return found
+
+
+def merge(clause: Sequence[Match]) -> list[Match]:
+    """The matches of a clause, those about one and the same kind as one; empty ones are false."""
+    single: dict[str, list[Any]] = {}
+    rest = []
+    for match in clause:
+        kinds = [name for name, value in zip(Match._fields, match, strict=True) if value]
+        if len(kinds) == 1 and kinds[0] in POSITIVE:
+            single.setdefault(kinds[0], []).extend(getattr(match, kinds[0]))
+        elif kinds:
+            rest.append(match)
+    return [*(Match(**{kind: tuple(values)}) for kind, values in single.items()), *rest]
+
+
+def layers(bits: Sequence[Conjunction], kind: str) -> list[Layer]:
+    """Every bit's predicates on one kind; as many layers as the bit with the most has."""
+    count = max((len(conjunction) for conjunction in bits), default=0)
+    found = []
+    for level in range(count):
+        free = 0
+        wanted: dict[Any, set[int]] = {}
+        unwanted: dict[Any, set[int]] = {}
+        for index, conjunction in enumerate(bits):
+            match = conjunction[level] if level < len(conjunction) else None
+            yes = getattr(match, kind) if match else ()
+            no = getattr(match, f"not_{kind}") if match else ()
+            if not yes:
+                free |= 1 << index
+            for value in yes:
+                wanted.setdefault(value, set()).add(index)
+            for value in no:
+                unwanted.setdefault(value, set()).add(index)
+        if wanted or unwanted:
+            loose = _loose(wanted), _loose(unwanted)
+            found.append(Layer(free, _masks(wanted), _masks(unwanted), loose))
+    return found
+
+
+def _masks(members: dict[Any, set[int]]) -> dict[Any, int]:
+    return {value: sum(1 << index for index in found) for value, found in members.items()}
+
+
+def _loose(patterns: Iterable[Any]) -> tuple[StringMatch, ...]:
+    return tuple(p for p in patterns if isinstance(p, StringMatch) and p.kind != "exact")
+
+
+def _fitting(masks: dict[Any, int], loose: Iterable[StringMatch], value: str) -> int:
+    found = masks.get(StringMatch("exact", value), 0)
+    for pattern in loose:
+        if fits(pattern, value):
+            found |= masks[pattern]
+    return found
+
+
+def _values(found: Iterable[Layer]) -> set[Any]:
+    return {value for layer in found for part in (layer.wanted, layer.unwanted) for value in part}
+
+
+def _holds(outer: Cidr, inner: Cidr) -> bool:
+    """Whether a prefix lies in another."""
+    (base, plen), (addr, length) = outer, inner
+    shift = 128 - plen
+    return (
+        length >= plen
+        and int.from_bytes(addr, "big") >> shift == int.from_bytes(base, "big") >> shift
+    )

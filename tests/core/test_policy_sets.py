@@ -1,0 +1,96 @@
+"""The compiled form of policies says what the specification says."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+
+from kmesh.abi.layout import Dimension, Reason
+from kmesh.core.model import Action, Authorization, Match, PolicyScope, StringMatch
+from kmesh.core.policy import Attempt, Verdict, covers, judge
+from kmesh.core.policy_sets import MOST_BITS, PolicySet, TooManyRules, conjunctions, summaries
+from tests.core import policies as some
+
+
+def longest(rows: dict[tuple[bytes, int], int], addr: bytes) -> int:
+    return rows[max((cidr for cidr in rows if covers(cidr, addr)), key=lambda cidr: cidr[1])]
+
+
+def first(row: int, start: int, end: int) -> int | None:
+    """The first bit in words [start, end)."""
+    inside = row >> 64 * start & (1 << 64 * (end - start)) - 1
+    return 64 * start + (inside & -inside).bit_length() - 1 if inside else None
+
+
+def evaluate(compiled: PolicySet, attempt: Attempt) -> Verdict:
+    """What the program does with the rows."""
+    other, ports = compiled.ports()
+    row = compiled.identity(attempt.identity) & ports.get(attempt.port, other)
+    row &= longest(compiled.prefixes(Dimension.SOURCE), attempt.source)
+    row &= longest(compiled.prefixes(Dimension.DESTINATION), attempt.destination)
+    dry: str | None = None
+    bit = first(row, compiled.allow, compiled.dry_deny)
+    if bit is not None:
+        dry = compiled.owners[bit]
+    elif compiled.dry_allows and not compiled.allows:
+        dry = "" if first(row, compiled.dry_deny, compiled.words) is None else None
+    bit = first(row, 0, compiled.deny)
+    if bit is not None:
+        return Verdict(Reason.DENIED, compiled.owners[bit], dry_run=dry)
+    if not compiled.allows:
+        return Verdict(Reason.ALLOWED, dry_run=dry)
+    bit = first(row, compiled.deny, compiled.allow)
+    if bit is None:
+        return Verdict(Reason.NOT_ALLOWED, dry_run=dry)
+    return Verdict(Reason.ALLOWED, compiled.owners[bit], dry_run=dry)
+
+
+@given(some.policy_lists(), some.attempts)
+def test_bits_decide_as_the_specification(
+    policies: tuple[Authorization, ...], attempt: Attempt
+) -> None:
+    assert evaluate(PolicySet(policies), attempt) == judge(policies, attempt)._replace(rule=-1)
+
+
+@given(some.policy_lists())
+def test_a_packed_row_says_which_words_are_not_zero(policies: tuple[Authorization, ...]) -> None:
+    compiled = PolicySet(policies)
+    row = compiled.identity(None)
+    raw = compiled.pack(row)
+    head = 8 * summaries(compiled.words)
+    assert len(raw) == head + 8 * compiled.words
+    assert int.from_bytes(raw[head:], "little") == row
+    summary = int.from_bytes(raw[:head], "little")
+    for word in range(compiled.words):
+        assert bool(summary >> word & 1) == bool(row >> 64 * word & (1 << 64) - 1)
+
+
+def ports(count: int) -> tuple[Match, ...]:
+    return tuple(
+        Match(destination_ports=(port,), source_ips=((bytes(16), 0),)) for port in range(count)
+    )
+
+
+def policy(*rules: tuple[tuple[Match, ...], ...], action: Action = Action.ALLOW) -> Authorization:
+    return Authorization("a/p", "a", PolicyScope.NAMESPACE, action, rules)
+
+
+def test_too_many_combinations_are_refused_before_they_are_made() -> None:
+    with pytest.raises(TooManyRules, match=f"{MOST_BITS} fit"):
+        PolicySet([policy((ports(5000), ports(5000), ports(5000)))])
+
+
+def test_matches_of_one_kind_take_one_bit() -> None:
+    many = tuple(Match(principals=(StringMatch("exact", f"p{i}"),)) for i in range(50_000))
+    assert len(conjunctions(policy((many,)))) == 1
+    negative = tuple(Match(not_destination_ports=(port,)) for port in range(3))
+    assert len(conjunctions(policy((negative,)))) == 3
+
+
+def test_ten_thousand_rules_have_a_bit_each() -> None:
+    rules = tuple((one,) for one in ((match,) for match in ports(10_000)))
+    compiled = PolicySet([policy(*rules)])
+    assert compiled.words == 157
+    other, rows = compiled.ports()
+    assert other == 0
+    assert rows[77] == 1 << 77
