@@ -20,7 +20,7 @@ from kmesh import __version__
 from kmesh.abi.layout import Reason
 from kmesh.bpf import load
 from kmesh.bpf.tables import KernelTables
-from kmesh.core.commands import Op, Phase
+from kmesh.core.commands import ROW, Op, Phase
 from kmesh.core.delta import Session
 from kmesh.core.segments import Segments
 from kmesh.core.steer import Steering
@@ -130,6 +130,12 @@ def sizes(config: Config) -> load.Sizes:
         flows=config.udp_flows,
         max_vips=config.max_vips,
         max_slots=config.max_slots,
+        guards=2 * config.max_pods,
+        rows=min(first.rows, config.max_policy_words),
+        max_rows=config.max_policy_words,
+        matches=config.max_policy_values,
+        peers=config.max_peers,
+        policies=config.max_policies,
     )
 
 
@@ -144,8 +150,10 @@ def steering(config: Config, tables: KernelTables) -> Steering:
         vips,
         open_reasons,
         bypass_waypoints="waypoint" in config.fail_open,
+        rows=Segments(tables.row_capacity(), config.segment_rest, ROW),
+        exempt=config.exempt_cidrs,
     )
-    found.adopt(tables.scan())
+    found.adopt(tables.scan(), tables.scan_guards())
     planner = found.planner
     outcome = tables.apply([Op(Phase.CIDRS_ON, planner.config(planner.cidrs_on), None)])
     if outcome.error is not None:

@@ -105,8 +105,24 @@ class Config:
         DATA, "--max-cidrs", "", values.integer(1, 1 << 24), "65536", "address ranges at most")
     fail_open: frozenset[str] = row(
         DATA, "--fail-open", "", values.reasons, "",
-        f"reasons for which a connection goes on unsteered instead of being refused: comma list of "
+        f"reasons for which a connection goes on instead of being refused: comma list of "
         f"{', '.join(values.FAIL_OPEN)}, or all", empty=True)
+    max_policies: int = row(
+        DATA, "--max-policies", "", values.integer(1, 1 << 20), "16384",
+        "authorization policies at most")
+    max_policy_values: int = row(
+        DATA, "--max-policy-values", "", values.integer(1, 1 << 24), "131072",
+        "addresses, ports and identities that the policies of this node's pods name at most")
+    max_policy_words: int = row(
+        DATA, "--max-policy-words", "", values.integer(1 << 10, 1 << 26), "8388608",
+        "64-bit words for the bits of the policies of this node's pods at most")
+    max_peers: int = row(
+        DATA, "--max-peers", "", values.integer(1, 1 << 24), "262144",
+        "addresses whose identity policies can ask for at most")
+    exempt_cidrs: tuple[tuple[bytes, int], ...] = row(
+        DATA, "--exempt-cidrs", "KMESH_EXEMPT_CIDRS HOST_IP", values.cidrs, "",
+        "sources that no policy keeps out, as the node's own address, from which probes come: "
+        "comma list of addresses and prefixes")
     segment_rest: float = row(
         DATA, "--segment-rest", "", values.seconds(0, 60), "2",
         "seconds before the slots of a replaced endpoint set are used again")

@@ -6,7 +6,8 @@ import pytest
 
 from kmesh.abi.check import seal, seal_enrol
 from kmesh.abi.layout import Cidr, CidrKey, Config, Enrol, Reason, Slot, Vip, VipAction, VipKey
-from kmesh.bpf.fake import Decision, FakeKernel, FaultyTables
+from kmesh.bpf.fake import FakeKernel, FaultyTables
+from kmesh.bpf.fake_guard import Decision
 from kmesh.core import addr
 from kmesh.core.commands import CIDR, CONFIG, ENROL, VIP, Drop, Op, Phase, Put, WriteSlots
 

@@ -10,7 +10,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from kmesh.abi.layout import Reason
-from kmesh.bpf.fake import Decision, FakeKernel, FaultyTables
+from kmesh.bpf.fake import FakeKernel, FaultyTables
+from kmesh.bpf.fake_guard import Decision
 from kmesh.core import addr
 from kmesh.core.segments import Full, Segments
 from kmesh.core.steer import Steering

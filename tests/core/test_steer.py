@@ -9,7 +9,8 @@ import pytest
 
 from kmesh.abi.check import seal, seal_enrol
 from kmesh.abi.layout import SLOT_SIZE, Config, Enrol, Reason, Vip, VipAction
-from kmesh.bpf.fake import Decision, FakeKernel, FaultyTables
+from kmesh.bpf.fake import FakeKernel, FaultyTables
+from kmesh.bpf.fake_guard import Decision
 from kmesh.core import addr
 from kmesh.core.commands import CIDR, CONFIG, ENROL, POD, VIP, Drop, Op, Phase, Put, WriteSlots
 from kmesh.core.model import Mode, Scope, Service, Workload

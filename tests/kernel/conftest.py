@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tests.kernel.net import Namespace
 
 ADDRESSES = (
-    "10.1.0.1", "10.1.0.2", "10.1.0.3", "10.1.0.4", "fd01::1", "fd01::2",
+    "10.1.0.1", "10.1.0.2", "10.1.0.3", "10.1.0.4", "10.1.0.9", "fd01::1", "fd01::2", "fd01::3",
 )  # fmt: skip
 
 

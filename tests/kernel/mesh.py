@@ -39,7 +39,7 @@ class Mesh:
         vips, slots = self.tables.capacity()
         store = Store("", "Kubernetes", "n1")
         self.steering = Steering(store, Segments(slots, 0.05), vips, open_reasons)
-        self.steering.adopt(self.tables.scan())
+        self.steering.adopt(self.tables.scan(), self.tables.scan_guards())
         self.now = 0.0
         planner = self.steering.planner
         assert (
@@ -77,6 +77,14 @@ class Mesh:
         """How often a program ended for a reason."""
         found = self.tables.reasons()
         return sum(n for (h, r), n in found.items() if (h.name, r.name) == (hook, reason))
+
+    def verdicts(self) -> dict[tuple[str, str], int]:
+        """How often each policy decided how; zeros left out."""
+        names = self.steering.guards.names
+        return {
+            (names.name(policy), verdict.name): count
+            for (policy, verdict), count in self.tables.verdicts().items()
+        }
 
     def close(self) -> None:
         """Remove the programs and the pins."""

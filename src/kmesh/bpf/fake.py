@@ -7,41 +7,53 @@ plan can be asked after each of its operations what a connection would meet, wit
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from kmesh.abi import layout
 from kmesh.abi.check import seal, seal_enrol
 from kmesh.abi.layout import SLOT_SIZE, Reason, VipAction, VipKey
-from kmesh.core.commands import CIDR, CONFIG, ENROL, POD, VIP, Drop, Put, WriteSlots
-from kmesh.core.tables import Found, Outcome
+from kmesh.bpf.fake_guard import Decision, admit
+from kmesh.core.commands import (
+    CIDR,
+    CONFIG,
+    ENROL,
+    EXEMPT,
+    GUARD,
+    LINK,
+    MATCH,
+    NAME,
+    PEER,
+    POD,
+    PREFIX,
+    VERDICT,
+    VIP,
+    Drop,
+    Put,
+    WriteRows,
+    WriteSlots,
+)  # fmt: skip
+from kmesh.core.tables import Found, FoundGuards, Outcome, row_words
 from kmesh.errors import BpfError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from kmesh.core.commands import Op
+    from kmesh.core.policy import Attempt
 
 TRIES = 3
 EXACT = 128
 
 
-class Decision(NamedTuple):
-    """What a program decides: ``reason``, and the endpoint when it is BALANCED."""
-
-    reason: Reason
-    addr: bytes = b""
-    port: int = 0
-    workload: int = 0
-    service: int = 0
-
-
 class FakeKernel:
     """Tables as dictionaries of bytes, with ``connect`` to ask them."""
 
-    def __init__(self, vips: int = 1 << 16, slots: int = 1 << 16) -> None:
+    def __init__(self, vips: int = 1 << 16, slots: int = 1 << 16, rows: int = 1 << 16) -> None:
         self.tables: dict[str, dict[bytes, bytes]] = {
-            VIP: {}, CIDR: {}, ENROL: {}, POD: {}, CONFIG: {bytes(4): bytes(16)},
+            VIP: {}, CIDR: {}, ENROL: {}, POD: {}, CONFIG: {bytes(4): bytes(16)}, GUARD: {},
+            PREFIX: {}, MATCH: {}, PEER: {}, EXEMPT: {}, NAME: {}, VERDICT: {}, LINK: {},
         }  # fmt: skip
+        self.rows = bytearray(8 * rows)
         self.slots = bytearray(slots * SLOT_SIZE)
         self.vips = vips
 
@@ -53,6 +65,9 @@ class FakeKernel:
                     start = base * SLOT_SIZE
                     assert start + len(slots) <= len(self.slots), "beyond the slot array"
                     self.slots[start : start + len(slots)] = slots
+                case WriteRows(base, rows):
+                    assert 8 * base + len(rows) <= len(self.rows), "beyond the row array"
+                    self.rows[8 * base : 8 * base + len(rows)] = rows
                 case Put(table, key, value):
                     self.tables[table][key] = value
                     assert len(self.tables[VIP]) <= self.vips, "beyond the VIP table"
@@ -68,6 +83,35 @@ class FakeKernel:
         """More room, same contents."""
         self.vips = max(self.vips, vips)
         self.slots.extend(bytes(max(0, slots * SLOT_SIZE - len(self.slots))))
+
+    def remember(self, cookie: int, netns: str) -> None:
+        """Nothing to attach to."""
+
+    def row_capacity(self) -> int:
+        """Words that fit."""
+        return len(self.rows) // 8
+
+    def grow_rows(self, words: int) -> None:
+        """More room, same contents."""
+        self.rows.extend(bytes(max(0, 8 * words - len(self.rows))))
+
+    def scan_guards(self) -> FoundGuards:
+        """Everything of authorization."""
+        t = self.tables
+        rules = [(table, *row) for table in (PREFIX, MATCH) for row in t[table].items()]
+        names = {
+            int.from_bytes(key, "little"): value.rstrip(b"\0").decode()
+            for key, value in t[NAME].items()
+        }
+        return FoundGuards(
+            dict(t[GUARD]), [(table, key) for table, key, _ in rules], dict(t[PEER]), names,
+            list(t[EXEMPT]), [int.from_bytes(key, "little") for key in t[LINK]],
+            row_words(t[GUARD].values(), rules),
+        )  # fmt: skip
+
+    def admit(self, netns: int, attempt: Attempt) -> Decision:
+        """What a connection meets that comes into a namespace (bpf/fake_guard.py)."""
+        return admit(self.tables, bytes(self.rows), netns, attempt)
 
     def scan(self) -> Found:
         """Everything that is in the tables."""

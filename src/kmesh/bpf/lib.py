@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 BATCH = 4096
 SET_RETVAL = 187
 GET_NETNS_COOKIE = 122
+PER_CPU = (5, 6, 10)  # BPF_MAP_TYPE_: hash, array, LRU hash
 COOKIE_OBJECT = str(Path(__file__).parent.parent / "bpf_c" / "cookie.bpf.o")
 
 
@@ -29,6 +30,13 @@ class MapInfo(NamedTuple):
     value_size: int
     max_entries: int
     flags: int
+
+    @property
+    def row_size(self) -> int:
+        """Bytes of a value as a look-up hands it out: of every CPU, if each has its own."""
+        if self.type not in PER_CPU:
+            return self.value_size
+        return -(-self.value_size // 8) * 8 * possible_cpus()
 
 
 def check(rc: int, what: str) -> int:
@@ -101,11 +109,11 @@ def delete(fd: int, key: bytes) -> None:
 def rows(fd: int) -> Iterator[tuple[bytes, bytes]]:
     """All rows of a hash map, in batches."""
     info = map_info(fd)
-    room = BATCH
+    room, size = BATCH, info.row_size
     token, following = ffi.NULL, ffi.new("char[]", 8)
     while True:
         keys = ffi.new("char[]", info.key_size * room)
-        values = ffi.new("char[]", info.value_size * room)
+        values = ffi.new("char[]", size * room)
         count = ffi.new("uint32_t *", room)
         rc = lib.km_lookup_batch(fd, token, following, keys, values, count)
         if rc == -28 and room < 1 << 24:  # one bucket holds more than the batch
@@ -117,7 +125,7 @@ def rows(fd: int) -> Iterator[tuple[bytes, bytes]]:
         for i in range(count[0]):
             yield (
                 raw_keys[i * info.key_size : (i + 1) * info.key_size],
-                raw_values[i * info.value_size : (i + 1) * info.value_size],
+                raw_values[i * size : (i + 1) * size],
             )
         if rc == -ENOENT:
             return
@@ -130,7 +138,7 @@ def walk(fd: int) -> Iterator[tuple[bytes, bytes]]:
     key, following = ffi.NULL, ffi.new("char[]", info.key_size)
     while _libc(lib.bpf_map_get_next_key(fd, key, following)) == 0:
         raw = bytes(ffi.buffer(following))
-        value = lookup(fd, raw, info.value_size)
+        value = lookup(fd, raw, info.row_size)
         if value is not None:
             yield raw, value
         key, following = following, ffi.new("char[]", info.key_size)

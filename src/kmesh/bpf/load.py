@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from kmesh.abi.layout import FINGERPRINT, META_SIZE, Meta
 from kmesh.bpf import lib, mounts
-from kmesh.bpf.objects import CGROUP, MAPS, OBJECTS, Object
+from kmesh.bpf.objects import CGROUP, MAPS, OBJECTS, SK_LOOKUP, Object
 from kmesh.errors import BpfError, CapacityError, ProgramRefused
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ class DataPlane:
         self.root = f"{bpffs}/kmesh"
         self.maps: dict[str, int] = {}
         self.programs: dict[str, int] = {}
+        self.namespaces: dict[int, str] = {}
         self._cgroup2 = cgroup2
         self._sizes = sizes
         self._lock = lock
@@ -108,6 +109,47 @@ class DataPlane:
         close(maps[name] for name in kept)
         self.programs = programs
         self.maps |= {name: maps[name] for name in sizes}
+
+    def grow_rows(self, words: int) -> None:
+        """As ``grow``, for km_row."""
+        have = lib.map_info(self.maps["km_row"]).max_entries
+        if words > max(self._sizes.max_rows, have):
+            sentence = f"km_row would need {words} words, --max-policy-words is "
+            raise CapacityError(f"{sentence}{self._sizes.max_rows}", self._sizes.max_rows)
+        if words > have:
+            self.replace({"km_row": words})
+
+    def guard(self, cookie: int) -> None:
+        """Attach the program that guards a namespace, and pin the link. Raises BpfError."""
+        pin = f"{self.root}/links/{GUARD}{cookie}"
+        if os.path.exists(pin):
+            return
+        path = self.namespaces.get(cookie)
+        if path is None:
+            sentence = f"the path of the network namespace with cookie {cookie} is not known"
+            raise BpfError(sentence, next_step="Enrol the pod again.")
+        try:
+            netns = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except OSError as error:
+            raise BpfError(f"{path}: {error.strerror}", error.errno or 0) from error
+        try:
+            link = lib.attach_cgroup(self.programs["km_admit"], netns, SK_LOOKUP)
+        finally:
+            os.close(netns)
+        try:
+            lib.pin(link, pin)
+        finally:
+            os.close(link)
+
+    def unguard(self, cookie: int) -> None:
+        """Remove the link of a namespace; absent is fine."""
+        remove(f"{self.root}/links/{GUARD}{cookie}")
+        self.namespaces.pop(cookie, None)
+
+    def guarded(self) -> list[int]:
+        """Cookies of the namespaces that have a link."""
+        pins = Path(f"{self.root}/links").glob(f"{GUARD}*")
+        return [int(pin.name.removeprefix(GUARD)) for pin in pins]
 
     def close(self) -> None:
         """Let go of everything; pins, and with them programs and maps, stay."""

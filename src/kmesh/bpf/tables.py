@@ -7,10 +7,39 @@ from errno import E2BIG, ENOSPC
 from itertools import groupby
 from typing import TYPE_CHECKING, TypeVar
 
-from kmesh.abi.layout import HOOKS, REASONS, SLOT_SIZE, Config, Hook, Reason
+from kmesh.abi.layout import (
+    HOOKS,
+    REASONS,
+    ROW_SIZE,
+    SLOT_SIZE,
+    Config,
+    Hook,
+    Policy,
+    Reason,
+    Verdict,
+)
 from kmesh.bpf import lib
-from kmesh.core.commands import CIDR, CONFIG, ENROL, POD, VIP, Drop, Put, WriteSlots
-from kmesh.core.tables import Found, Outcome
+from kmesh.core.commands import (
+    CIDR,
+    CONFIG,
+    ENROL,
+    EXEMPT,
+    GUARD,
+    LINK,
+    MATCH,
+    NAME,
+    PEER,
+    POD,
+    PREFIX,
+    ROW,
+    VERDICT,
+    VIP,
+    Drop,
+    Put,
+    WriteRows,
+    WriteSlots,
+)  # fmt: skip
+from kmesh.core.tables import Found, FoundGuards, Outcome, row_words
 from kmesh.errors import BpfError, CapacityError
 
 if TYPE_CHECKING:
@@ -20,7 +49,12 @@ if TYPE_CHECKING:
     from kmesh.core.commands import Op
 
 SLOT, REASON = "km_slot", "km_reason"
-LIMITS = {VIP: "--max-vips", CIDR: "--max-cidrs", ENROL: "--max-pods", POD: "--max-pods"}
+LIMITS = {
+    VIP: "--max-vips", CIDR: "--max-cidrs", ENROL: "--max-pods", POD: "--max-pods",
+    GUARD: "--max-guards", PREFIX: "--max-policy-values", MATCH: "--max-policy-values",
+    PEER: "--max-peers", NAME: "--max-policies", VERDICT: "--max-policies",
+}  # fmt: skip
+BATCHED = (VIP, MATCH, PEER)
 Row = TypeVar("Row")
 
 
@@ -63,6 +97,35 @@ class KernelTables:
         self._plane.grow(vips, slots)
         self._map_slots()
 
+    def remember(self, cookie: int, netns: str) -> None:
+        """Where to attach when the pod is to be guarded."""
+        self._plane.namespaces[cookie] = netns
+
+    def row_capacity(self) -> int:
+        """Words of km_row that fit now."""
+        return lib.map_info(self._plane.maps[ROW]).max_entries
+
+    def grow_rows(self, words: int) -> None:
+        """A bigger km_row under the running programs."""
+        self._plane.grow_rows(words)
+        self._map_slots()
+
+    def scan_guards(self) -> FoundGuards:
+        """Everything of authorization, decoded no further than bytes."""
+        maps = self._plane.maps
+        guards = dict(lib.rows(maps[GUARD]))
+        rules = [(PREFIX, *row) for row in lib.walk(maps[PREFIX])]
+        rules += [(MATCH, *row) for row in lib.rows(maps[MATCH])]
+        names = {
+            int.from_bytes(key, "little"): Policy.unpack(value).name.rstrip(b"\0").decode()
+            for key, value in lib.rows(maps[NAME])
+        }
+        return FoundGuards(
+            guards, [(table, key) for table, key, _ in rules], dict(lib.rows(maps[PEER])), names,
+            [key for key, _ in lib.walk(maps[EXEMPT])], self._plane.guarded(),
+            row_words(guards.values(), rules),
+        )  # fmt: skip
+
     def scan(self) -> Found:
         """Everything, decoded no further than bytes."""
         maps = self._plane.maps
@@ -86,36 +149,69 @@ class KernelTables:
                 counts[Hook(index // REASONS), Reason(index % REASONS)] = total
         return counts
 
+    def verdicts(self) -> dict[tuple[int, Verdict], int]:
+        """How often each policy (0: none) decided how, over all CPUs; zeros left out."""
+        counts: dict[tuple[int, Verdict], int] = {}
+        for key, raw in lib.walk(self._plane.maps[VERDICT]):
+            total = sum(int.from_bytes(raw[i : i + 8], "little") for i in range(0, len(raw), 8))
+            if total:
+                verdict = Verdict(int.from_bytes(key[4:], "little"))
+                counts[int.from_bytes(key[:4], "little"), verdict] = total
+        return counts
+
     def _apply(
         self, kind: type, table: str, commands: Iterable[object]
     ) -> tuple[int, BpfError | None]:
         if kind is Put:
             rows = [(c.key, c.value) for c in commands if isinstance(c, Put)]
-            if table == VIP:
+            if table in BATCHED:
                 return lib.update_many(self._plane.maps[table], rows)
+            if table == LINK:
+                return _each(lambda row: self._plane.guard(int.from_bytes(row[0], "little")), rows)
+            if table == VERDICT:
+                return _each(self._count, rows)
             return _each(lambda row: lib.update(self._plane.maps[table], *row), rows)
         if kind is Drop:
             keys = [c.key for c in commands if isinstance(c, Drop)]
+            if table == LINK:
+                return _each(lambda key: self._plane.unguard(int.from_bytes(key, "little")), keys)
             return _each(lambda key: lib.delete(self._plane.maps[table], key), keys)
         count = 0
         for command in commands:
-            assert isinstance(command, WriteSlots)
-            start = command.base * SLOT_SIZE
-            self._slots[start : start + len(command.slots)] = command.slots
+            if isinstance(command, WriteRows):
+                start = command.base * ROW_SIZE
+                self._rows[start : start + len(command.rows)] = command.rows
+            else:
+                assert isinstance(command, WriteSlots)
+                start = command.base * SLOT_SIZE
+                self._slots[start : start + len(command.slots)] = command.slots
             count += 1
         return count, None
 
+    def _count(self, row: tuple[bytes, bytes]) -> None:
+        """A counter that is there already goes on counting."""
+        fd, zeros = self._plane.maps[VERDICT], bytes(8 * lib.possible_cpus())
+        if lib.lookup(fd, row[0], len(zeros)) is None:
+            lib.update(fd, row[0], zeros)
+
     def _map_slots(self) -> None:
-        fd = self._plane.maps[SLOT]
-        size = lib.map_info(fd).max_entries * SLOT_SIZE
-        pages = -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
-        self._mapping = mmap.mmap(fd, pages)
-        self._slots = memoryview(self._mapping)[:size]
+        self._slots = memory(self._plane.maps[SLOT])
+        self._rows = memory(self._plane.maps[ROW])
+
+
+def memory(fd: int) -> memoryview:
+    """The contents of an array that can be mapped."""
+    info = lib.map_info(fd)
+    size = info.max_entries * info.value_size
+    pages = -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
+    return memoryview(mmap.mmap(fd, pages))[:size]
 
 
 def _kind(op: Op) -> tuple[type, str]:
     command = op.command
-    return type(command), "" if isinstance(command, WriteSlots) else command.table
+    if isinstance(command, WriteSlots | WriteRows):
+        return WriteSlots, ""
+    return type(command), command.table
 
 
 def _each(call: Callable[[Row], None], rows: Sequence[Row]) -> tuple[int, BpfError | None]:

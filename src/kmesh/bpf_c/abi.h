@@ -81,8 +81,6 @@ struct km_enrol_key {
 };
 KM_ABI_ASSERT(km_enrol_key, 8);
 
-#define KM_ENROL_GUARDED 1 /* policies judge what comes in: remember what was asked for */
-
 struct km_enrol {
 	__u32 workload;
 	__u32 view;
@@ -139,7 +137,7 @@ struct km_switch {
 };
 KM_ABI_ASSERT(km_switch, 8);
 
-/* A datagram that a guarded pod sent: an answer to it may come in. */
+/* A datagram that a pod sent: an answer to it may come in. */
 struct km_sent_key {
 	struct km_addr remote;
 	__u32 workload;

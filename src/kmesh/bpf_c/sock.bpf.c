@@ -113,8 +113,8 @@ static __always_inline int km_connect(struct bpf_sock_addr *ctx, __u32 hook, str
 }
 
 /*
- * What a guarded pod sends from an unconnected socket may be answered: the answer
- * looks like any other datagram that comes in.
+ * What a pod sends from an unconnected socket may be answered, whatever its policies
+ * say: the answer looks like any other datagram that comes in.
  */
 static __always_inline void km_expect_answer(struct bpf_sock_addr *ctx, __u32 workload,
 					     const struct km_addr *remote, __u16 port)
@@ -148,14 +148,12 @@ static __always_inline int km_sendmsg(struct bpf_sock_addr *ctx, __u32 hook, str
 	struct km_enrol enrol = {};
 	int reason = km_look_up(ctx, &query, choice, &key.socket, &enrol);
 
-	if (enrol.flags & KM_ENROL_GUARDED) {
-		if (reason == KM_BALANCED)
-			km_expect_answer(ctx, enrol.workload, &choice->addr, choice->port);
-		else
+	if (reason != KM_BALANCED) {
+		if (reason != KM_NOT_ENROLLED)
 			km_expect_answer(ctx, enrol.workload, dst, km_get_port(ctx));
-	}
-	if (reason != KM_BALANCED)
 		return reason;
+	}
+	km_expect_answer(ctx, enrol.workload, &choice->addr, choice->port);
 	if (km_is_mapped(&choice->addr) != (hook == KM_SENDMSG4))
 		return KM_FAMILY;
 	key.backend = choice->addr;

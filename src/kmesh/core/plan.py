@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from kmesh.abi.check import seal
 from kmesh.abi.layout import SLOT_SIZE, Cidr, CidrKey, Config, VipAction
 from kmesh.abi.layout import Vip as Record
-from kmesh.core.commands import CIDR, CONFIG, VIP, Drop, Op, Phase, Put, WriteSlots
+from kmesh.core.commands import CIDR, CONFIG, VIP, Drop, Op, Phase, Put, WriteRows, WriteSlots
 from kmesh.core.segments import Full, Segments
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class Planner:
     def done(self, op: Op, now: float) -> None:
         """An operation of a plan is in the kernel; ``now`` is seconds of a monotonic clock."""
         command = op.command
-        if isinstance(command, WriteSlots):
+        if isinstance(command, WriteSlots | WriteRows):
             return
         if command.table == VIP and isinstance(command, Put):
             self._promised -= command.key not in self.records

@@ -11,9 +11,11 @@ from math import inf
 from typing import TYPE_CHECKING, NamedTuple
 
 from kmesh.abi import layout
-from kmesh.abi.layout import SLOT_SIZE
+from kmesh.abi.layout import SLOT_SIZE, Reason
 from kmesh.core.adopt import bind, decode, decode_enrol, workloads
+from kmesh.core.commands import ROW
 from kmesh.core.dirty import Dirty
+from kmesh.core.guards import Guards
 from kmesh.core.ids import Ids
 from kmesh.core.plan import Planner, frontend_of, order
 from kmesh.core.pods import Pods, decode_pod
@@ -24,10 +26,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from kmesh.core.commands import Op, Owner
-    from kmesh.core.model import Service, Workload
+    from kmesh.core.model import Authorization, Service, Workload
     from kmesh.core.render import View
     from kmesh.core.store import Frontend, Store
-    from kmesh.core.tables import Found, Outcome
+    from kmesh.core.tables import Found, FoundGuards, Outcome
 
 SLICE_FRONTENDS = 16
 SLICE_ENDPOINTS = 500
@@ -69,6 +71,8 @@ class Steering:
         vip_capacity: int,
         open_reasons: int = 0,
         bypass_waypoints: bool = False,
+        rows: Segments | None = None,
+        exempt: Iterable[tuple[bytes, int]] = (),
     ) -> None:
         self.store = store
         self.planner = Planner(segments, vip_capacity, open_reasons)
@@ -76,15 +80,26 @@ class Steering:
         self.workload_ids = Ids()
         self.pods = Pods(self.workload_ids.get)
         self.failing: dict[Owner, Failure] = {}
+        self.guards = Guards(
+            store,
+            self.pods,
+            self.workload_ids.get,
+            rows or Segments(1 << 16, table=ROW),
+            exempt,
+            missing_open=bool(open_reasons >> Reason.WAITING & 1),
+        )
         self.started = False
+        self._guarding = False
         self._render = Render(store, self.service_ids.get, self.workload_ids.get, bypass_waypoints)
         self._dirty = Dirty()
         self._dirty_pods: dict[int, None] = {}
         self._unbound: set[Frontend] = set()
         self._gone: dict[str, None] = {}
 
-    def adopt(self, found: Found) -> None:
+    def adopt(self, found: Found, guards: FoundGuards | None = None) -> None:
         """Take over everything the kernel holds."""
+        if guards is not None:
+            self.guards.adopt(guards)
         for raw, value in found.vips.items():
             target, segment = decode(raw, value, found.slots)
             self.planner.adopt(raw, target, segment)
@@ -109,17 +124,21 @@ class Steering:
     def put(self, items: Iterable[tuple[str, Workload | Service | None]]) -> None:
         """New, changed and (None) removed resources."""
         items = list(items)
+        old = [self.store.workloads.get(name) for name, _ in items] if self.guards.peers.on else ()
         self._dirty.add(self.store.apply(items))
+        self.guards.peers.touch(*old, *(value for _, value in items))
         self._gone.update((name, None) for name, value in items if value is None)
         if self.pods.wanted:
             names = {name for name, _ in items}
             for cookie, uid in self.pods.wanted.items():
                 if uid in names:
                     self._dirty_pods[cookie] = None
+                    self.guards.mark()
 
     def start(self) -> None:
         """The control plane's first answer is whole: plan, and drop what it does not know."""
         self.started = True
+        self.guards.mark()
         for cookie, row in self.pods.rows.items():  # before their records are planned
             self.pods.view(self.pods.wanted.get(cookie, ""), self.store, row.view)
         self._dirty.add(self.planner.frontends)
@@ -130,24 +149,41 @@ class Steering:
         """Bring a namespace into the mesh as a workload (or change which it is)."""
         self.pods.wanted[cookie] = uid
         self._dirty_pods[cookie] = None
+        self.guards.mark()
 
     def withdraw(self, cookie: int) -> None:
         """Take a namespace out of the mesh; an unknown cookie is fine."""
         self.pods.wanted.pop(cookie, None)
         self._dirty_pods[cookie] = None
+        self.guards.mark()
+
+    def put_policies(self, items: Iterable[tuple[str, Authorization | None]]) -> None:
+        """New, changed and (None) removed policies."""
+        self.guards.put(items)
+
+    def start_guarding(self) -> None:
+        """The control plane's first answer about policies is whole."""
+        self.guards.started = True
 
     def idle(self) -> bool:
         """Whether nothing is left to plan (failures wait for their time)."""
-        return not self._dirty_pods and not (self.started and self._dirty)
+        services = self._dirty_pods or (self.started and self._dirty)
+        return not services and (not self.started or self.guards.idle())
 
     def next_due(self) -> float | None:
         """When the next failed frontend or pod is to be tried again; None when there is none."""
+        guards = self.guards.next_due()
         due = min((failure.due for failure in self.failing.values()), default=inf)
+        due = due if guards is None else min(due, guards)
         return None if due == inf else due
 
     def next_ops(self, now: float) -> list[Op]:
         """One slice of operations in a lawful order; raises Full when a table must grow first."""
         self.planner.segments.wake(now)
+        guards = self.guards.next_ops(now) if self.started else []
+        self._guarding = bool(guards)
+        if guards:
+            return guards
         self._revive(now)
         if self.started and self._dirty:
             ops = order(self._frontend_ops())
@@ -161,6 +197,9 @@ class Steering:
 
     def report(self, ops: Sequence[Op], outcome: Outcome, now: float) -> None:
         """What became of a slice: those after the failed one are planned again."""
+        if self._guarding:
+            self.guards.report(outcome, now)
+            return
         for op in ops[: outcome.done]:
             if isinstance(op.owner, int):
                 self.pods.done(op)

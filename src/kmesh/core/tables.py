@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from kmesh.abi.layout import Guard, Match, MatchKey, Prefix, PrefixKey
+from kmesh.core.commands import PREFIX
+from kmesh.core.policy_sets import MOST_WORDS, summaries
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from kmesh.core.commands import Op
     from kmesh.errors import BpfError
+
+
+WIDEST = summaries(MOST_WORDS) + MOST_WORDS
 
 
 class Outcome(NamedTuple):
@@ -29,6 +36,19 @@ class Found(NamedTuple):
     config: bytes
 
 
+class FoundGuards(NamedTuple):
+    """What the tables of authorization hold: packed rows, names by id, cookies of namespaces with
+    a link; ``rules`` are (table, key), and their rows lie in the first ``row_words`` of km_row."""
+
+    guards: dict[bytes, bytes]
+    rules: list[tuple[str, bytes]]
+    peers: dict[bytes, bytes]
+    names: dict[int, str]
+    exempt: list[bytes]
+    links: list[int]
+    row_words: int
+
+
 class Tables(Protocol):
     """The only way to the kernel's tables; one task uses it."""
 
@@ -42,5 +62,34 @@ class Tables(Protocol):
         """Make room for at least so many, losing no connection; raises CapacityError or BpfError
         with everything as it was."""
 
+    def remember(self, cookie: int, netns: str) -> None:
+        """The path of an enrolled network namespace, for the link that guards it."""
+
+    def row_capacity(self) -> int:
+        """Words of km_row."""
+
+    def grow_rows(self, words: int) -> None:
+        """As ``grow``, for km_row."""
+
     def scan(self) -> Found:
-        """Read everything back."""
+        """Read everything of the services and the pods back."""
+
+    def scan_guards(self) -> FoundGuards:
+        """Read everything of authorization back."""
+
+
+def row_words(guards: Iterable[bytes], rules: Iterable[tuple[str, bytes, bytes]]) -> int:
+    """Where the rows end to which guards and rules (table, key, value) lead."""
+    ends, widths = [0], dict[int, int]()
+    for value in guards:
+        guard = Guard.unpack(value)
+        if guard.words:
+            widths[guard.set] = width = summaries(guard.words) + guard.words
+            rows = (guard.sources, guard.known, guard.unknown, guard.ports, guard.destinations)
+            ends += [max(rows) + width, guard.owners + 32 * guard.words]
+    for table, key, value in rules:
+        prefix = table == PREFIX
+        set_ = PrefixKey.unpack(key).set if prefix else MatchKey.unpack(key).set
+        row = Prefix.unpack(value).row if prefix else Match.unpack(value).row
+        ends.append(row + widths.get(set_, WIDEST))
+    return max(ends)

@@ -8,6 +8,7 @@ import json
 import re
 from typing import TYPE_CHECKING, TypeVar
 
+from kmesh.core import addr
 from kmesh.core.options import parse_target
 
 if TYPE_CHECKING:
@@ -18,7 +19,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-FAIL_OPEN = ("no-endpoint", "strict-no-local", "unknown-port", "waypoint", "family", "inconsistent")
+FAIL_OPEN = (
+    "no-endpoint", "strict-no-local", "unknown-port", "waypoint", "family", "inconsistent",
+    "waiting", "over-capacity", "unlisted",
+)  # fmt: skip
 
 _SIZE = re.compile(r"(\d+)\s*(|KiB|MiB)")
 _UNITS = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20}
@@ -55,6 +59,22 @@ def address(raw: str) -> str:
         return str(ipaddress.ip_address(raw))
     except ValueError:
         raise ValueError("must be an IPv4 or IPv6 address") from None
+
+
+def cidrs(raw: str) -> tuple[tuple[bytes, int], ...]:
+    """A comma list of addresses and prefixes, as (16 masked bytes, prefix length out of 128)."""
+    found = []
+    for one in filter(None, raw.replace(" ", "").split(",")):
+        try:
+            network = ipaddress.ip_network(one)
+        except ValueError as error:
+            raise ValueError(
+                f"must be addresses or prefixes, comma between them: {error}"
+            ) from None
+        found.append(
+            addr.network(addr.from_wire(network.network_address.packed), network.prefixlen)
+        )
+    return tuple(found)
 
 
 def boolean(raw: str) -> bool:

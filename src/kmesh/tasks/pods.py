@@ -88,7 +88,7 @@ class PodServer:
             raise EnrolmentError(f"workload uid is longer than {UID_ROOM - 1} bytes")
         cookie = await self._cookie(netns)
         self._cookies[netns] = cookie
-        self._writer.enrol(cookie, uid)
+        self._writer.enrol(cookie, uid, netns)
         return answer({"cookie": cookie, "workload": uid})
 
     async def _withdraw(self, request: web.Request) -> web.Response:

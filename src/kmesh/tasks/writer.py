@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import anyio
 import anyio.to_thread
 
-from kmesh.core.events import ADDRESS, Applied, Commit, Offer
+from kmesh.core.commands import ROW
+from kmesh.core.events import ADDRESS, AUTHORIZATION, Applied, Commit, Offer
 from kmesh.core.segments import Full
 from kmesh.errors import BpfError, CapacityError, KmeshError
 from kmesh.queues.mailbox import Mailbox
@@ -18,7 +19,7 @@ from kmesh.queues.mailbox import Mailbox
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from kmesh.core.model import Service, Workload
+    from kmesh.core.model import Authorization, Service, Workload
     from kmesh.core.steer import Steering
     from kmesh.core.tables import Tables
 
@@ -54,6 +55,7 @@ class Writer:
         self.steering = steering
         self.mailbox: Mailbox[str, Workload | Service | None] = Mailbox()
         self._tables, self._report, self._clock = tables, report, clock
+        self._policies: dict[str, Authorization | None] = {}
         self._commits: deque[tuple[Commit, float]] = deque()
         self._delays: deque[float] = deque(maxlen=KEPT_DELAYS)
         self._received: float | None = None
@@ -61,12 +63,16 @@ class Writer:
         self._failures = self._refused = self._grown = 0
 
     def offer(self, offer: Offer) -> None:
-        """Resources of a response; policies are kept by the session and not written yet."""
+        """Resources of a response."""
         if self._received is None:
             self._received = self._clock()
         if offer.type_url == ADDRESS:
             self.mailbox.put((resource.name, resource.value) for resource in offer.upserts)  # type: ignore[misc]
             self.mailbox.put((name, None) for name in offer.removed)
+        elif offer.type_url == AUTHORIZATION:
+            self._policies.update((r.name, r.value) for r in offer.upserts)  # type: ignore[misc]
+            self._policies.update((name, None) for name in offer.removed)
+            self.mailbox.nudge()
 
     def commit(self, commit: Commit) -> None:
         """A response ended; answered by ``report`` when all before it is in the kernel."""
@@ -74,8 +80,10 @@ class Writer:
         self._received = None
         self.mailbox.nudge()
 
-    def enrol(self, cookie: int, uid: str) -> None:
-        """See Steering.enrol."""
+    def enrol(self, cookie: int, uid: str, netns: str = "") -> None:
+        """See Steering.enrol; ``netns`` is the path of the namespace."""
+        if netns:
+            self._tables.remember(cookie, netns)
         self.steering.enrol(cookie, uid)
         self.mailbox.nudge()
 
@@ -101,10 +109,14 @@ class Writer:
             self.steering.put(taken)
         if self.mailbox:
             return True
-        if not self.steering.started and any(
-            commit.complete and commit.type_url == ADDRESS for commit, _ in self._commits
-        ):
+        if self._policies:
+            self.steering.put_policies(self._policies.items())
+            self._policies = {}
+        whole = {commit.type_url for commit, _ in self._commits if commit.complete}
+        if not self.steering.started and ADDRESS in whole:
             self.steering.start()
+        if AUTHORIZATION in whole:
+            self.steering.start_guarding()
         now = self._clock()
         try:
             ops = self.steering.next_ops(now)
@@ -139,16 +151,20 @@ class Writer:
             with anyio.CancelScope(shield=True):
                 await anyio.to_thread.run_sync(self._enlarge, full)
         except (CapacityError, BpfError) as error:
-            self._refuse(error)
+            self._refuse(full, error)
             return
         vips, slots = self._tables.capacity()
         self.steering.planner.vip_capacity = vips
         self.steering.planner.segments.grow(slots)
+        self.steering.guards.rows.grow(self._tables.row_capacity())
         self._grown += 1
         log.info("tables grown: %d records, %d slots", vips, slots)
 
     def _enlarge(self, full: Full) -> None:
         """Twice the size, or the most that is allowed when that is enough."""
+        if full.table == ROW:
+            self._tables.grow_rows(1 << (full.need - 1).bit_length())
+            return
         vips, slots = self._tables.capacity()
         size = {"km_vip": vips, "km_slot": slots}
         size[full.table] = max(2 * size[full.table], 1 << (full.need - 1).bit_length())
@@ -160,10 +176,13 @@ class Writer:
             size[full.table] = error.limit
             self._tables.grow(size["km_vip"], size["km_slot"])
 
-    def _refuse(self, error: KmeshError) -> None:
-        frontend = self.steering.first_dirty()
+    def _refuse(self, full: Full, error: KmeshError) -> None:
         self._refused += 1
         log.error("refused, the old state stays: %s", error)
+        if full.table == ROW:
+            self.steering.guards.refuse()
+            return
+        frontend = self.steering.first_dirty()
         if frontend is not None:
             self.steering.fail(frontend, error.sentence, self._clock())
 

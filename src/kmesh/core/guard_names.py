@@ -1,0 +1,96 @@
+"""Ids of policies and identities, and their names in the kernel for the next agent."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kmesh.abi.layout import Verdict
+from kmesh.core.commands import NAME, VERDICT, Drop, Op, Phase, Put
+from kmesh.core.ids import Ids
+from kmesh.core.model import Identity
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+ROOM = 512
+IDENTITY = 1 << 31
+SEPARATOR = "\n"  # in no name of Kubernetes
+
+
+class GuardNames:
+    """Names to ids. Rows that tell a name are planned when it gets its id."""
+
+    def __init__(self) -> None:
+        self.identities: dict[Identity, int] = {}
+        self._policies = Ids()
+        self._known: dict[str, int] = {}
+        self._identity_ids = Ids()
+        self._ops: list[Op] = []
+        self._counted = False
+
+    def adopt(self, names: Mapping[int, str]) -> None:
+        """Take over the ids that lie in the kernel."""
+        for id_ in names:
+            (self._identity_ids if id_ & IDENTITY else self._policies).reserve(id_ & ~IDENTITY)
+        for id_, name in names.items():
+            if not id_ & IDENTITY:
+                self._policies.bind(name, id_)
+                self._known[name] = id_
+            elif self._identity_ids.bind(name, id_ & ~IDENTITY):
+                self.identities[Identity(*name.split(SEPARATOR))] = id_ & ~IDENTITY
+
+    def policy(self, key: str) -> int:
+        """The id of a policy."""
+        id_ = self._known.get(key)
+        if id_ is None:
+            id_ = self._known[key] = self._policies.get(key)
+            self._name(id_, key)
+            self._ops += [_count(id_, verdict) for verdict in Verdict]
+        return id_
+
+    def identity(self, identity: Identity) -> int:
+        """The id of an identity."""
+        id_ = self.identities.get(identity)
+        if id_ is None:
+            name = SEPARATOR.join(identity)
+            id_ = self.identities[identity] = self._identity_ids.get(name)
+            self._name(id_ | IDENTITY, name)
+        return id_
+
+    def name(self, id_: int) -> str:
+        """The policy behind an id, empty when it has none."""
+        return next((key for key, each in self._known.items() if each == id_), "")
+
+    def take_ops(self) -> list[Op]:
+        """Operations for the names that got an id since the last call."""
+        ops, self._ops = self._ops, []
+        if not self._counted:
+            self._counted = True
+            ops += [_count(0, verdict) for verdict in Verdict]
+        return ops
+
+    def forget(self, used: Collection[str]) -> list[Op]:
+        """Operations that remove the policies which nothing names any more."""
+        ops = []
+        for key in [key for key in self._known if key not in used]:
+            id_ = self._known.pop(key)
+            self._policies.drop(key)
+            ops.append(Op(Phase.DROP_RULES, Drop(NAME, id_.to_bytes(4, "little")), None))
+            ops += [
+                Op(Phase.DROP_RULES, Drop(VERDICT, _count_key(id_, verdict)), None)
+                for verdict in Verdict
+            ]
+        return ops
+
+    def _name(self, id_: int, name: str) -> None:
+        value = name.encode()[: ROOM - 1].ljust(ROOM, b"\0")
+        self._ops.append(Op(Phase.RULES, Put(NAME, id_.to_bytes(4, "little"), value), None))
+
+
+def _count(id_: int, verdict: Verdict) -> Op:
+    """A counter; one that is there already keeps its count."""
+    return Op(Phase.RULES, Put(VERDICT, _count_key(id_, verdict), b""), None)
+
+
+def _count_key(id_: int, verdict: Verdict) -> bytes:
+    return id_.to_bytes(4, "little") + verdict.to_bytes(4, "little")

@@ -1,0 +1,100 @@
+"""Whose address is it: the rows by which a policy knows a peer's identity.
+
+They are written only once some policy asks for an identity; until then a mesh does not pay for
+them. An identity's rows in every set are written before an address leads to it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kmesh.abi.check import seal_last
+from kmesh.abi.layout import Peer
+from kmesh.core.commands import PEER, Drop, Op, Phase, Put
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from kmesh.core.guard_names import GuardNames
+    from kmesh.core.guard_rows import Rules
+    from kmesh.core.model import Service, Workload
+    from kmesh.core.store import Store
+
+
+class Peers:
+    """The mirror of km_peer: 16-byte addresses on our network to packed rows."""
+
+    def __init__(self, store: Store, names: GuardNames) -> None:
+        self.rows: dict[bytes, bytes] = {}
+        self._store, self._names = store, names
+        self.on = False
+        self._complete = False
+        self._touched: dict[bytes, None] = {}
+
+    @property
+    def dirty(self) -> bool:
+        """Whether some address may have another identity than the kernel holds."""
+        return self.on and bool(self._touched or not self._complete)
+
+    def adopt(self, rows: Mapping[bytes, bytes]) -> None:
+        """Take over what the kernel holds; it is compared with the mesh when that is known."""
+        self.rows = dict(rows)
+        self.on = bool(rows)
+
+    def learn_all(self) -> None:
+        """Some policy asks for identities: give all of the mesh an id, for a new set's rows."""
+        if not self.on:
+            self.on = True
+            for identity in {workload.identity for workload in self._store.workloads.values()}:
+                self._names.identity(identity)
+
+    def touch(self, *resources: Workload | Service | None) -> None:
+        """These were, or are from now on, in the mesh."""
+        if self.on:
+            for resource in resources:
+                addresses = getattr(resource, "addresses", ())
+                self._touched.update(dict.fromkeys(addresses))
+
+    def prepare(self, rules: Iterable[Rules]) -> None:
+        """Give identities that are about to appear their rows in these sets. Raises Full."""
+        owners = (self._owner(addr) for addr in self._touched)
+        new = {w.identity: self._names.identity(w.identity) for w in owners if w is not None}
+        if new:
+            for each in rules:
+                if each.compiled.peers:
+                    each.extend(new.items())
+
+    def plan(self) -> Iterator[Op]:
+        """Operations that bring the rows to what the mesh says; after ``prepare``."""
+        if not self.on:
+            return
+        addresses: Iterable[bytes] = list(self._touched)
+        self._touched.clear()
+        if not self._complete:
+            addresses = [a for w in list(self._store.workloads.values()) for a in w.addresses]
+            addresses = dict.fromkeys((*addresses, *self.rows))
+            self._complete = True
+        for addr in addresses:
+            owner = self._owner(addr)
+            if owner is None or owner.identity not in self._names.identities:
+                # Without an owner, or its identity came meanwhile and is about to be prepared.
+                if addr in self.rows:
+                    yield Op(Phase.DROP_RULES, Drop(PEER, addr), None)
+                continue
+            identity = self._names.identities[owner.identity]
+            value = seal_last(addr, Peer(identity, 0, 0).pack())
+            if self.rows.get(addr) != value:
+                yield Op(Phase.RULES, Put(PEER, addr, value), None)
+
+    def done(self, command: Put | Drop) -> None:
+        """An operation is in the kernel."""
+        if command.table == PEER:
+            if isinstance(command, Put):
+                self.rows[command.key] = command.value
+            else:
+                self.rows.pop(command.key, None)
+
+    def _owner(self, addr: bytes) -> Workload | None:
+        network = self._store.home.network
+        uid = self._store.claims.owner(network, addr)
+        return None if uid is None else self._store.workloads.get(uid)

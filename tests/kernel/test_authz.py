@@ -1,0 +1,281 @@
+"""Authorization in the real programs: what a client of a guarded pod meets."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from typing import TYPE_CHECKING
+
+import pytest
+
+from kmesh.abi.layout import Reason
+from kmesh.core import addr
+from kmesh.core.commands import Op, Phase
+from kmesh.core.model import Action, Authorization, Match, PolicyScope, StringMatch
+from tests.core.meshes import uid, workload
+from tests.kernel.mesh import SMALL, Mesh, dial
+from tests.kernel.net import TIMEOUT
+
+if TYPE_CHECKING:
+    from tests.kernel.net import Namespace, Servers
+
+pytestmark = pytest.mark.kernel
+SERVER, FRIEND, STRANGER = "10.1.0.1", "10.1.0.2", "10.1.0.3"
+SERVER6, FRIEND6, STRANGER6 = "fd01::1", "fd01::2", "fd01::3"
+
+
+def policy(
+    name: str, *matches: Match, action: Action = Action.ALLOW, dry_run: bool = False,
+    scope: PolicyScope = PolicyScope.NAMESPACE,
+) -> Authorization:  # fmt: skip
+    rules = tuple((((match,)),) for match in matches)
+    return Authorization(f"default/{name}", "default", scope, action, rules, dry_run)
+
+
+def source(text: str, plen: int) -> Match:
+    return Match(source_ips=(addr.network(addr.parse(text), plen),))
+
+
+@pytest.fixture
+def guarded(mesh: Mesh, pod: Namespace, servers: Servers) -> Mesh:
+    """The pod is the server; its clients dial from other addresses of the namespace."""
+    mesh.steering.start_guarding()
+    for port in (8080, 9090):
+        servers.tcp(SERVER, port)
+        servers.tcp(SERVER6, port)
+    servers.udp(SERVER, 8080)
+    mesh.put(workload("server", SERVER, SERVER6), workload("friend", FRIEND, FRIEND6))
+    mesh.tables.remember(pod.cookie, pod.path)
+    mesh.enrol(pod, "server")
+    return mesh
+
+
+def reach(pod: Namespace, client: str, server: str = SERVER, port: int = 8080) -> bool:
+    """Whether a TCP connection is made; a denied one is refused at once."""
+    family = socket.AF_INET6 if ":" in server else socket.AF_INET
+    with pod.socket(family) as dialler:
+        dialler.bind((client, 0))
+        found = dialler.connect_ex((server, port))
+        assert found in (0, errno.ECONNREFUSED)
+        return found == 0
+
+
+def put(mesh: Mesh, *policies: Authorization) -> None:
+    mesh.steering.put_policies([(each.key, each) for each in policies])
+    mesh.settle()
+
+
+def test_without_policies_everybody_comes_in(guarded: Mesh, pod: Namespace) -> None:
+    assert reach(pod, FRIEND)
+    assert reach(pod, STRANGER6, SERVER6)
+    assert guarded.count("LOOKUP", "ALLOWED") == 2
+
+
+def test_only_the_allowed_source_comes_in(guarded: Mesh, pod: Namespace) -> None:
+    put(guarded, policy("a", source(FRIEND, 32), source(FRIEND6, 128)))
+    assert reach(pod, FRIEND)
+    assert not reach(pod, STRANGER)
+    assert reach(pod, FRIEND6, SERVER6)
+    assert not reach(pod, STRANGER6, SERVER6)
+    assert guarded.count("LOOKUP", "NOT_ALLOWED") == 2
+
+
+@pytest.mark.parametrize("first", [Action.ALLOW, Action.DENY])
+def test_deny_wins_whatever_came_first(guarded: Mesh, pod: Namespace, first: Action) -> None:
+    second = Action.DENY if first is Action.ALLOW else Action.ALLOW
+    put(guarded, policy("a", source("0.0.0.0", 0), action=first))
+    put(guarded, policy("b", source("0.0.0.0", 0), action=second))
+    assert not reach(pod, FRIEND)
+    assert guarded.count("LOOKUP", "DENIED") == 1
+
+
+@pytest.mark.parametrize(("plen", "friend", "stranger"), [(128, 1, 0), (64, 1, 1), (0, 1, 1)])
+def test_ipv6_prefixes(
+    guarded: Mesh, pod: Namespace, plen: int, friend: int, stranger: int
+) -> None:
+    put(guarded, policy("a", source(FRIEND6, plen)))
+    assert reach(pod, FRIEND6, SERVER6) == friend
+    assert reach(pod, STRANGER6, SERVER6) == stranger
+
+
+def test_the_port_is_the_pod_s_own(guarded: Mesh, pod: Namespace) -> None:
+    put(guarded, policy("a", Match(not_destination_ports=(9090,))))
+    assert reach(pod, STRANGER, port=8080)
+    assert not reach(pod, STRANGER, port=9090)
+
+
+def test_identities_are_known_by_address(guarded: Mesh, pod: Namespace) -> None:
+    friend = StringMatch("exact", "cluster.local/ns/default/sa/default")
+    put(guarded, policy("a", Match(principals=(friend,))))
+    assert reach(pod, FRIEND)
+    assert not reach(pod, STRANGER)
+    guarded.put(workload("stranger", STRANGER))
+    assert reach(pod, STRANGER)
+    guarded.remove(uid("stranger"))
+    assert not reach(pod, STRANGER)
+
+
+def test_plaintext_peers_are_those_without_identity(guarded: Mesh, pod: Namespace) -> None:
+    strict = Match(not_principals=(StringMatch("presence"),))
+    put(guarded, policy("strict", strict, action=Action.DENY))
+    assert reach(pod, FRIEND)
+    assert not reach(pod, STRANGER)
+
+
+def test_namespaces(guarded: Mesh, pod: Namespace) -> None:
+    other = Match(namespaces=(StringMatch("exact", "other"),))
+    put(guarded, policy("a", other, action=Action.DENY))
+    assert reach(pod, FRIEND)
+    guarded.put(workload("stranger", STRANGER, namespace="other"))
+    assert not reach(pod, STRANGER)
+
+
+def test_what_is_in_dry_run_is_counted_and_not_enforced(guarded: Mesh, pod: Namespace) -> None:
+    put(guarded, policy("a", source(STRANGER, 32), action=Action.DENY, dry_run=True))
+    assert reach(pod, STRANGER)
+    assert guarded.verdicts() == {("default/a", "DRY_DENIED"): 1, ("", "ALLOWED"): 1}
+
+
+def test_verdicts_are_counted_by_policy(guarded: Mesh, pod: Namespace) -> None:
+    put(guarded, policy("a", source("10.0.0.0", 8)))
+    put(guarded, policy("d", source(STRANGER, 32), action=Action.DENY))
+    assert reach(pod, FRIEND)
+    assert not reach(pod, STRANGER)
+    assert not reach(pod, STRANGER6, SERVER6)
+    assert guarded.verdicts() == {
+        ("default/a", "ALLOWED"): 1, ("default/d", "DENIED"): 1, ("", "DENIED"): 1,
+    }  # fmt: skip
+
+
+def test_a_policy_that_has_not_arrived_keeps_the_door_closed(guarded: Mesh, pod: Namespace) -> None:
+    late = policy("late", source(FRIEND, 32), scope=PolicyScope.WORKLOAD_SELECTOR)
+    guarded.put(workload("server", SERVER, SERVER6)._replace(policies=("default/late",)))
+    assert not reach(pod, FRIEND)
+    assert guarded.count("LOOKUP", "WAITING") == 1
+    (row,) = guarded.steering.guards.pods_guarded.values()
+    assert row.missing == ("default/late",)
+    put(guarded, late)
+    assert reach(pod, FRIEND)
+    assert not reach(pod, STRANGER)
+
+
+def test_the_pod_reaches_itself_under_every_policy(guarded: Mesh, pod: Namespace) -> None:
+    put(guarded, policy("nobody"))
+    assert not reach(pod, FRIEND)
+    assert reach(pod, SERVER)
+    assert reach(pod, SERVER6, SERVER6)
+    listener = pod.socket()
+    with listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        with pod.socket() as client:
+            client.connect(listener.getsockname())
+
+
+def test_an_address_that_the_mesh_does_not_know_is_closed(
+    guarded: Mesh, pod: Namespace, servers: Servers
+) -> None:
+    servers.tcp("10.1.0.9", 8080)
+    assert not reach(pod, FRIEND, "10.1.0.9")
+    assert guarded.count("LOOKUP", "UNLISTED") == 1
+
+
+def test_answers_to_unconnected_datagrams_come_in(
+    guarded: Mesh, pod: Namespace, servers: Servers
+) -> None:
+    servers.udp(STRANGER, 53)
+    planner = guarded.steering.planner
+    planner.open_reasons = 1 << Reason.UNLISTED  # the server of this test is in the same namespace
+    guarded.tables.apply([Op(Phase.CIDRS_ON, planner.config(cidrs=False), None)])
+    put(guarded, policy("nobody"))
+    with pod.socket(kind=socket.SOCK_DGRAM) as client:
+        client.bind((SERVER, 0))
+        client.sendto(b"?", (STRANGER, 53))
+        assert client.recv(100) == f"{STRANGER}:53".encode()
+        mine = client.getsockname()
+        with pod.socket(kind=socket.SOCK_DGRAM) as other:
+            other.bind((FRIEND, 0))
+            other.connect(mine)
+            other.send(b"nobody asked me")
+            with pytest.raises(ConnectionRefusedError):
+                other.recv(100)
+    assert guarded.count("LOOKUP", "REPLY") == 1
+
+
+def test_datagrams_are_judged(guarded: Mesh, pod: Namespace) -> None:
+    put(guarded, policy("a", source(FRIEND, 32)))
+
+    def ask(client: str) -> bytes:
+        with pod.socket(kind=socket.SOCK_DGRAM) as dialler:
+            dialler.bind((client, 0))
+            dialler.connect((SERVER, 8080))
+            dialler.send(b"?")
+            return dialler.recv(100)
+
+    assert ask(FRIEND) == f"{SERVER}:8080".encode()
+    with pytest.raises(ConnectionRefusedError):
+        ask(STRANGER)
+
+
+def test_sixty_four_policies_on_one_workload(guarded: Mesh, pod: Namespace) -> None:
+    put(guarded, *(policy(f"p{i}", source(f"10.2.{i}.0", 24)) for i in range(63)))
+    assert not reach(pod, FRIEND)
+    put(guarded, policy("p64", source(FRIEND, 32)))
+    assert reach(pod, FRIEND)
+    assert not reach(pod, STRANGER)
+    assert guarded.verdicts()["default/p64", "ALLOWED"] == 1
+
+
+def test_an_open_connection_outlives_the_program_s_judgement_of_new_ones(
+    guarded: Mesh, pod: Namespace
+) -> None:
+    listener = pod.socket()
+    with listener, pod.socket() as client:
+        listener.bind((SERVER, 7777))
+        listener.listen()
+        client.bind((FRIEND, 0))
+        client.connect((SERVER, 7777))
+        server, _ = listener.accept()
+        server.settimeout(TIMEOUT)
+        put(guarded, policy("nobody"))
+        with server:
+            client.sendall(b"still here")
+            assert server.recv(100) == b"still here"
+
+
+def test_a_new_agent_takes_over_and_changes_nothing_until_it_knows(
+    guarded: Mesh, pod: Namespace
+) -> None:
+    mine = policy("a", source(FRIEND, 32))
+    put(guarded, mine)
+    bpffs = guarded.plane.root.removesuffix("/kmesh")
+    guarded.plane.close()
+    again = Mesh(bpffs, SMALL)
+    guarded.plane, guarded.tables, guarded.steering = again.plane, again.tables, again.steering
+    again.put(workload("server", SERVER, SERVER6), workload("friend", FRIEND, FRIEND6))
+    assert not reach(pod, STRANGER)
+    assert reach(pod, FRIEND)
+    again.steering.start_guarding()
+    put(again, mine, policy("b", source(STRANGER, 32)))
+    assert reach(pod, FRIEND)
+    assert reach(pod, STRANGER)
+
+
+def test_a_withdrawn_pod_is_guarded_no_more(guarded: Mesh, pod: Namespace) -> None:
+    put(guarded, policy("nobody"))
+    assert not reach(pod, FRIEND)
+    guarded.steering.withdraw(pod.cookie)
+    guarded.settle()
+    assert reach(pod, FRIEND)
+    assert guarded.tables.scan_guards().links == []
+
+
+def test_old_sets_leave_the_tables(guarded: Mesh, pod: Namespace) -> None:
+    for last in range(5):
+        put(guarded, policy("a", source(f"10.1.0.{last}", 32)))
+    guarded.now += 10
+    guarded.settle()
+    guarded.now += 10
+    guarded.settle()
+    assert len(guarded.tables.scan_guards().rules) == 1
+    assert dial(pod, SERVER, 8080) == f"{SERVER}:8080"
