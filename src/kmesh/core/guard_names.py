@@ -26,7 +26,7 @@ class GuardNames:
         self._known: dict[str, int] = {}
         self._identity_ids = Ids()
         self._ops: list[Op] = []
-        self._counted = False
+        self.counted = False
 
     def adopt(self, names: Mapping[int, str]) -> None:
         """Take over the ids that lie in the kernel."""
@@ -64,8 +64,8 @@ class GuardNames:
     def take_ops(self) -> list[Op]:
         """Operations for the names that got an id since the last call."""
         ops, self._ops = self._ops, []
-        if not self._counted:
-            self._counted = True
+        if not self.counted:
+            self.counted = True
             ops += [_count(0, verdict) for verdict in Verdict]
         return ops
 

@@ -37,7 +37,7 @@ Content = tuple["Authorization", ...]
 
 
 class PodGuard(NamedTuple):
-    """How a pod is guarded: ``mode``, why it is closed if it is, and its policies."""
+    """How a pod is guarded: ``mode``, ``why`` it is closed if it is, and its policies."""
 
     cookie: int
     uid: str
@@ -46,6 +46,7 @@ class PodGuard(NamedTuple):
     policies: tuple[str, ...]
     missing: tuple[str, ...]
     set: int
+    why: str = ""
 
 
 class GuardStatistics(NamedTuple):
@@ -86,11 +87,12 @@ class Guards:
         self.links: set[int] = set()
         self.pods_guarded: dict[int, PodGuard] = {}
         self.failing = ""
+        self.relink = 0.0
         self._store, self._pods, self._workload_id = store, pods, workload_id
         self._exempt, self._missing_open, self._changed = set(exempt), missing_open, changed
         self._exempted: set[tuple[bytes, int]] = set()
         self._rules: dict[Content, Rules] = {}
-        self._closed: set[Content] = set()
+        self._closed: dict[Content, str] = {}
         self._retired: deque[tuple[float, Callable[[], Iterator[Op]], Callable[[float], None]]]
         self._retired = deque()
         self._stale: list[Op] = []
@@ -108,6 +110,7 @@ class Guards:
         what they lead to is removed after that."""
         self.guards, self.links = dict(found.guards), set(found.links)
         self.names.adopt(found.names)
+        self.names.counted = bool(found.guards)
         self.peers.adopt(found.peers)
         self._exempted = {(k.addr, k.plen) for k in map(CidrKey.unpack, found.exempt)}
         sets = [Guard.unpack(value).set for value in found.guards.values()]
@@ -137,6 +140,7 @@ class Guards:
             return None
         times = [self._due] if self._slice and self._due else []
         times += [self._retired[0][0]] if self._retired else []
+        times += [self.relink] if self.relink else []
         return min(times, default=None)
 
     def next_ops(self, now: float) -> list[Op]:
@@ -144,6 +148,8 @@ class Guards:
         if not self.started or (self._slice and now < self._due):
             return []
         self.rows.wake(now)
+        if self.relink and now >= self.relink:
+            self.relink, self._dirty = 0.0, True
         if not self._slice:
             self._slice = list(islice(self._queue, SLICE))
         if not self._slice:
@@ -164,13 +170,15 @@ class Guards:
         self.failing = str(outcome.error)
         if self._slice and self._slice[0].phase in (Phase.LINK, Phase.UNLINK):
             del self._slice[0]  # one namespace that cannot be reached holds nobody up
+            self.relink = now + LAST_RETRY
             return
         self._due = now + min(FIRST_RETRY * 2**self._attempts, LAST_RETRY)
         self._attempts += 1
 
     def refuse(self) -> None:
         """km_row cannot grow: whoever needs new rows is closed."""
-        self._closed |= {c for c in self._contents() if c not in self._rules}
+        why = f"km_row is full: --max-policy-words is {self.rows.capacity}"
+        self._closed |= {c: why for c in self._contents() if c not in self._rules}
         self._dirty = True
 
     def statistics(self) -> GuardStatistics:
@@ -215,7 +223,8 @@ class Guards:
             reason = self._closing(applicable)
             content = None if reason else applicable.policies
             wanted[cookie] = content
-            guarded[cookie] = _describe(cookie, uid, applicable, reason)
+            why = self._closed.get(applicable.policies, "")
+            guarded[cookie] = _describe(cookie, uid, applicable, reason, why)
         self.pods_guarded = guarded
         return wanted
 
@@ -236,8 +245,7 @@ class Guards:
             try:
                 compiled = PolicySet(content)
             except TooManyRules as error:
-                self.failing = str(error)
-                self._closed.add(content)
+                self._closed[content] = str(error)
                 self._close(content, wanted)
                 continue
             if compiled.peers:
@@ -251,7 +259,7 @@ class Guards:
         for cookie in [cookie for cookie, each in wanted.items() if each == content]:
             wanted[cookie] = None
             self.pods_guarded[cookie] = self.pods_guarded[cookie]._replace(
-                mode=GuardMode.REFUSE, reason=Reason.OVER_CAPACITY
+                mode=GuardMode.REFUSE, reason=Reason.OVER_CAPACITY, why=self._closed[content]
             )
 
     def _flips(self, wanted: dict[int, Content | None]) -> list[Op]:
@@ -313,7 +321,8 @@ class Guards:
         for content in [content for content in self._rules if content not in used]:
             rules = self._rules.pop(content)
             self._retired.append((now + REST, partial(_drops, rules), rules.release))
-        self._closed &= self._contents()
+        contents = self._contents()
+        self._closed = {c: why for c, why in self._closed.items() if c in contents}
         if self._stale or self._stale_words:
             stale, words = self._stale, self._stale_words
 
@@ -362,9 +371,13 @@ def _drops(rules: Rules) -> Iterator[Op]:
     return iter(rules.drop_ops())
 
 
-def _describe(cookie: int, uid: str, applicable: Applicable, reason: Reason | None) -> PodGuard:
+def _describe(
+    cookie: int, uid: str, applicable: Applicable, reason: Reason | None, why: str
+) -> PodGuard:
     keys = tuple(policy.key for policy in applicable.policies)
     if reason is not None:
-        return PodGuard(cookie, uid, GuardMode.REFUSE, reason, keys, applicable.missing, 0)
+        if reason is Reason.WAITING:
+            why = f"waiting for {', '.join(applicable.missing)}"
+        return PodGuard(cookie, uid, GuardMode.REFUSE, reason, keys, applicable.missing, 0, why)
     mode = GuardMode.EVALUATE if keys else GuardMode.ALLOW
     return PodGuard(cookie, uid, mode, Reason.ALLOWED, keys, applicable.missing, 0)

@@ -36,7 +36,7 @@ class TooManyRules(Exception):
     """The policies of one workload need ``bits`` conjunctions; MOST_BITS fit."""
 
     def __init__(self, bits: int) -> None:
-        super().__init__(f"{bits} combinations of rules, {MOST_BITS} fit")
+        super().__init__(f"{bits} combinations of rules or more, {MOST_BITS} fit")
         self.bits = bits
 
 

@@ -1,0 +1,261 @@
+"""The law of authorization: after every operation a connection meets the old policies or the new.
+
+Verdicts are asked of FakeKernel, which decides as the program does (tests/kernel/test_authz.py has
+the program itself).
+"""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NamedTuple
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kmesh.abi.layout import GuardMode, Reason
+from kmesh.bpf.fake import FakeKernel, FaultyTables
+from kmesh.core import addr
+from kmesh.core.model import Action, Authorization, Identity, Match, PolicyScope
+from kmesh.core.policy import Attempt, judge
+from kmesh.core.segments import Full, Segments
+from kmesh.core.steer import Steering
+from kmesh.core.store import Store
+from tests.core import policies as some
+from tests.core.meshes import uid, workload
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from kmesh.core.model import Workload
+
+PODS = {7: "10.0.0.1", 8: "10.0.0.2"}
+PEERS = ("10.0.1.1", "192.168.0.1")
+KEYS = tuple(f"a/p{i}" for i in range(4))
+
+
+def pod(cookie: int, policies: tuple[str, ...] = (), identity: Identity | None = None) -> Workload:
+    made = workload(f"pod{cookie}", PODS[cookie])._replace(policies=policies)
+    return made._replace(identity=identity or Identity("cluster.local", "a", "a"))
+
+
+def peer(index: int, identity: Identity) -> Workload:
+    return workload(f"peer{index}", PEERS[index])._replace(identity=identity)
+
+
+class Change(NamedTuple):
+    """One batch from the control plane: policies, or workloads."""
+
+    policies: Mapping[str, Authorization | None] = MappingProxyType({})
+    workloads: Mapping[str, Workload | None] = MappingProxyType({})
+
+
+@st.composite
+def changes(draw: st.DrawFn) -> Change:
+    if draw(st.booleans()):
+        found = {policy.key: policy for policy in draw(some.policy_lists(4))}
+        gone = draw(st.sets(st.sampled_from(KEYS), max_size=2))
+        return Change(policies={**found, **dict.fromkeys(gone)})
+    named = st.lists(st.sampled_from(KEYS), max_size=2, unique=True).map(tuple)
+    made: list[Workload] = []
+    if draw(st.booleans()):
+        made.append(pod(draw(st.sampled_from(sorted(PODS))), draw(named), draw(some.identities)))
+    else:
+        made.append(peer(draw(st.integers(0, 1)), draw(some.identities)))
+    found_ = {each.uid: each for each in made}
+    gone_ = draw(st.sampled_from([(), (uid("peer0"),), (uid("peer1"),)]))
+    return Change(workloads={**found_, **dict.fromkeys(gone_)})
+
+
+class Model:
+    """What the control plane said, and the verdicts that follow from it."""
+
+    def __init__(self) -> None:
+        self.policies: dict[str, Authorization] = {}
+        self.workloads = {w.uid: w for w in map(pod, PODS)}
+
+    def apply(self, change: Change) -> None:
+        policies = {**self.policies, **change.policies}
+        self.policies = {key: policy for key, policy in policies.items() if policy}
+        workloads = {**self.workloads, **change.workloads}
+        self.workloads = {name: each for name, each in workloads.items() if each}
+
+    def reasons(self) -> dict[tuple[int, str, int], Reason]:
+        """By pod, source and port."""
+        found = {}
+        for cookie, own in PODS.items():
+            for source in (*PODS.values(), *PEERS, "fd00::1"):
+                for port in (80, 9):
+                    found[cookie, source, port] = self._reason(cookie, own, source, port)
+        return found
+
+    def _reason(self, cookie: int, own: str, source: str, port: int) -> Reason:
+        if own == source:
+            return Reason.EXEMPT
+        pod_ = self.workloads[uid(f"pod{cookie}")]
+        mine = []
+        for key in pod_.policies:
+            if key not in self.policies:
+                return Reason.WAITING
+        for policy in self.policies.values():
+            if policy.scope is PolicyScope.GLOBAL:
+                mine.append(policy)
+            elif policy.scope is PolicyScope.NAMESPACE:
+                mine += [policy] if policy.namespace == pod_.identity.namespace else []
+            elif policy.key in pod_.policies:
+                mine.append(policy)
+        identity = next(
+            (w.identity for w in self.workloads.values() if addr.parse(source) in w.addresses), None
+        )
+        return judge(mine, Attempt(addr.parse(source), addr.parse(own), port, identity)).reason
+
+
+def steering(kernel: FakeKernel) -> Steering:
+    made = Steering(Store("", "Kubernetes", "n1"), Segments(1 << 16), 1 << 16)
+    made.adopt(kernel.scan(), kernel.scan_guards())
+    return made
+
+
+def asked(kernel: FakeKernel) -> dict[tuple[int, str, int], Reason]:
+    return {
+        (cookie, source, port): kernel.admit(
+            cookie, Attempt(addr.parse(source), addr.parse(own), port)
+        ).reason
+        for cookie, own in PODS.items()
+        for source in (*PODS.values(), *PEERS, "fd00::1")
+        for port in (80, 9)
+    }
+
+
+class Law:
+    """Drives a planner one operation at a time and asks after each."""
+
+    def __init__(self, kernel: FakeKernel) -> None:
+        self.kernel, self.now = kernel, 0.0
+        self.steer = steering(kernel)
+
+    def begin(self, model: Model) -> None:
+        """The control plane's first answer."""
+        self.feed(Change(dict(model.policies), dict(model.workloads)))
+        for cookie in PODS:
+            self.steer.enrol(cookie, uid(f"pod{cookie}"))
+        self.steer.start()
+        self.steer.start_guarding()
+
+    def feed(self, change: Change) -> None:
+        self.steer.put_policies(change.policies.items())
+        self.steer.put(list(change.workloads.items()))
+
+    def settle(self, *allowed: dict[tuple[int, str, int], Reason]) -> None:
+        """Until idle; with ``allowed``, every verdict on the way is one of theirs."""
+        for _ in range(5000):
+            self.now += 0.3
+            ops = self.steer.next_ops(self.now)
+            if not ops and self.steer.idle() and not self.steer.guards.relink:
+                return
+            outcome = self.kernel.apply(ops[:1])
+            self.steer.report(ops if outcome.done == len(ops) else ops[:1], outcome, self.now)
+            if allowed:
+                self._check(allowed)
+        raise AssertionError("never settles")
+
+    def _check(self, allowed: tuple[dict[tuple[int, str, int], Reason], ...]) -> None:
+        for question, reason in asked(self.kernel).items():
+            assert reason in {each[question] for each in allowed}, question
+
+
+def run(kernel: FakeKernel, steps: list[tuple[Change, bool]]) -> None:
+    model, law = Model(), Law(kernel)
+    law.begin(model)
+    law.settle()
+    assert asked(kernel) == model.reasons()
+    for change, restart in steps:
+        before = model.reasons()
+        model.apply(change)
+        if restart:
+            law = Law(kernel)
+            law.begin(model)
+        else:
+            law.feed(change)
+        law.settle(before, model.reasons())
+        assert asked(kernel) == model.reasons()
+    law.now += 100
+    law.settle()
+    law.now += 100
+    law.settle()
+    rules = law.kernel.scan_guards().rules
+    assert len(rules) == sum(len(r.keys) for r in law.steer.guards._rules.values())
+
+
+@given(st.lists(st.tuples(changes(), st.just(False)), max_size=4))
+def test_every_prefix_decides_by_the_old_policies_or_the_new(
+    steps: list[tuple[Change, bool]],
+) -> None:
+    run(FakeKernel(), steps)
+
+
+@given(st.lists(st.tuples(changes(), st.booleans()), max_size=3))
+def test_a_new_agent_never_opens_what_was_closed(steps: list[tuple[Change, bool]]) -> None:
+    run(FakeKernel(), steps)
+
+
+@given(st.lists(st.tuples(changes(), st.just(False)), max_size=3), st.integers(0, 1 << 30))
+def test_faulty_tables_only_delay(steps: list[tuple[Change, bool]], seed: int) -> None:
+    def fails(call: int) -> bool:
+        return (call * 2654435761 + seed) % 10 == 0
+
+    run(FaultyTables(fails), steps)
+
+
+def policy(count: int, key: str = "a/p0") -> Authorization:
+    rules = tuple(((Match(destination_ports=(port,)),),) for port in range(count))
+    return Authorization(key, "a", PolicyScope.NAMESPACE, Action.ALLOW, rules)
+
+
+def test_more_rules_than_a_set_holds_close_the_pod_and_say_so() -> None:
+    kernel = FakeKernel(rows=1 << 20)
+    law = Law(kernel)
+    law.steer = Steering(
+        Store("", "Kubernetes", "n1"), Segments(1 << 16), 1 << 16, rows=Segments(1 << 20)
+    )
+    model = Model()
+    law.begin(model)
+    law.feed(Change({"a/p0": policy(20_000)}))
+    law.settle()
+    assert set(asked(kernel).values()) == {Reason.EXEMPT, Reason.OVER_CAPACITY}
+    assert {row.mode for row in law.steer.guards.pods_guarded.values()} == {GuardMode.REFUSE}
+    assert law.steer.guards.statistics().closed == 2
+    assert {row.why for row in law.steer.guards.pods_guarded.values()} == {
+        "16385 combinations of rules or more, 16384 fit"
+    }
+    law.feed(Change({"a/p0": policy(100)}))
+    law.settle()
+    model.apply(Change({"a/p0": policy(100)}))
+    assert asked(kernel) == model.reasons()
+
+
+def test_rows_that_do_not_fit_are_asked_for_and_close_the_pod_when_refused() -> None:
+    law = Law(FakeKernel())
+    law.steer = Steering(
+        Store("", "Kubernetes", "n1"), Segments(1 << 16), 1 << 16, rows=Segments(64, table="km_row")
+    )
+    law.begin(Model())
+    law.settle()
+    law.feed(Change({"a/p0": policy(100)}))
+    with pytest.raises(Full, match="km_row"):
+        law.settle()
+    law.steer.guards.refuse()
+    law.settle()
+    assert set(asked(law.kernel).values()) == {Reason.EXEMPT, Reason.OVER_CAPACITY}
+
+
+def test_nothing_is_planned_before_both_answers_are_whole() -> None:
+    law = Law(FakeKernel())
+    law.feed(Change({"a/p0": policy(1)}, dict(Model().workloads)))
+    law.steer.enrol(7, uid("pod7"))
+    law.steer.start_guarding()
+    law.settle()
+    assert not law.kernel.scan_guards().links
+    law.steer.start()
+    law.settle()
+    assert law.kernel.scan_guards().links == [7]
