@@ -27,6 +27,7 @@ from kmesh.core.steer import Steering
 from kmesh.core.store import Store
 from kmesh.errors import KmeshError
 from kmesh.state import cpu_seconds, describe
+from kmesh.tasks.evict import Evictor
 from kmesh.tasks.lag import Lag
 from kmesh.tasks.pods import PodServer
 from kmesh.tasks.supervisor import Supervisor
@@ -53,6 +54,8 @@ class App:
         self.steering = steering(config, self.tables)
         self.session = Session(config.node())
         self.writer = Writer(self.tables, self.steering, self._applied)
+        self.evictor = Evictor(self.plane.evict, config.evict)
+        self.steering.guards.changed = self.evictor.changed
         self.lag = Lag()
         self._synced = anyio.Event()
         self._start_cpu = cpu_seconds()
@@ -78,6 +81,7 @@ class App:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self.writer.run)
                 tasks.start_soon(self.lag.run)
+                tasks.start_soon(self.supervisor.keep, "evict", self.evictor.run)
                 tasks.start_soon(self._spare_the_collector)
                 await tasks.start(self.pods.run)
                 if self.xds is not None:
@@ -99,6 +103,7 @@ class App:
             self.lag,
             self.supervisor,
             self.xds,
+            self.evictor,
             self._start_cpu,
         )
 

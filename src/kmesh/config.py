@@ -123,6 +123,9 @@ class Config:
         DATA, "--exempt-cidrs", "KMESH_EXEMPT_CIDRS HOST_IP", values.cidrs, "",
         "sources that no policy keeps out, as the node's own address, from which probes come: "
         "comma list of addresses and prefixes")
+    evict: float | None = row(
+        DATA, "--evict", "", values.seconds_or_never(0, 86400), "0",
+        "seconds after which open connections end that a changed policy forbids, or never")
     segment_rest: float = row(
         DATA, "--segment-rest", "", values.seconds(0, 60), "2",
         "seconds before the slots of a replaced endpoint set are used again")

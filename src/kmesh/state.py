@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from kmesh.core.commands import Owner
     from kmesh.core.delta import Session
     from kmesh.core.events import Json
+    from kmesh.core.guards import Guards
+    from kmesh.tasks.evict import Evictor
     from kmesh.tasks.lag import Lag
     from kmesh.tasks.supervisor import Supervisor
     from kmesh.tasks.writer import Writer
@@ -30,6 +32,7 @@ def describe(
     lag: Lag,
     supervisor: Supervisor,
     xds: XdsClient | None,
+    evictor: Evictor,
     start_cpu: float,
 ) -> dict[str, Json]:
     """Everything GET /state shows; times in seconds unless the name says otherwise."""
@@ -58,6 +61,7 @@ def describe(
                 for (hook, reason), count in tables.reasons().items()
             },
         },
+        "authorization": authorization(steering.guards, tables, evictor),
         "loop": plain(lag.statistics()),
         "restarts": dict(supervisor.restarts),
         "process": {
@@ -65,6 +69,24 @@ def describe(
             "cpu_seconds": cpu_seconds(),
             "peak_rss_kib": peak_rss_kib(),
         },
+    }
+
+
+def authorization(guards: Guards, tables: KernelTables, evictor: Evictor) -> dict[str, Json]:
+    """How each pod is guarded, and how often each policy decided how."""
+    verdicts: dict[str, dict[str, int]] = {}
+    for (policy, verdict), count in tables.verdicts().items():
+        name = guards.names.name(policy) if policy else "no policy"
+        verdicts.setdefault(name, {})[verdict.name.lower()] = count
+    return {
+        **plain(guards.statistics()),
+        "pods": [
+            {**plain(pod), "mode": pod.mode.name.lower(), "reason": pod.reason.name.lower()}
+            for pod in guards.pods_guarded.values()
+        ],
+        "exempt": [title(cidr) for cidr in sorted(guards.exempt)],
+        "verdicts": plain(verdicts),
+        "evictor": plain(evictor.statistics()),
     }
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import socket
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,9 +19,12 @@ from tests.kernel.mesh import SMALL, Mesh, dial
 from tests.kernel.net import TIMEOUT
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from tests.kernel.net import Namespace, Servers
 
 pytestmark = pytest.mark.kernel
+Pair = tuple[socket.socket, socket.socket]
 SERVER, FRIEND, STRANGER = "10.1.0.1", "10.1.0.2", "10.1.0.3"
 SERVER6, FRIEND6, STRANGER6 = "fd01::1", "fd01::2", "fd01::3"
 
@@ -226,21 +231,96 @@ def test_sixty_four_policies_on_one_workload(guarded: Mesh, pod: Namespace) -> N
     assert guarded.verdicts()["default/p64", "ALLOWED"] == 1
 
 
-def test_an_open_connection_outlives_the_program_s_judgement_of_new_ones(
-    guarded: Mesh, pod: Namespace
+@pytest.fixture
+def connected(guarded: Mesh, pod: Namespace) -> Iterator[Callable[[str, str], Pair]]:
+    """Opens connections to a server that never closes them: (client, accepted)."""
+    with ExitStack() as stack:
+        listeners = {}
+        for server in (SERVER, SERVER6):
+            listener = listeners[server] = stack.enter_context(pod.socket(family(server)))
+            listener.bind((server, 7777))
+            listener.listen(512)
+
+        def connect(client: str, server: str) -> Pair:
+            dialler = stack.enter_context(pod.socket(family(server)))
+            dialler.bind((client, 0))
+            dialler.connect((server, 7777))
+            accepted = stack.enter_context(listeners[server].accept()[0])
+            accepted.settimeout(TIMEOUT)
+            return dialler, accepted
+
+        yield connect
+
+
+def test_an_open_connection_lives_until_it_is_looked_at(
+    guarded: Mesh, pod: Namespace, connected: Callable[[str, str], Pair]
 ) -> None:
+    pairs = [(SERVER, FRIEND), (SERVER6, FRIEND6), (SERVER, STRANGER), (SERVER6, STRANGER6)]
+    friend, friend6, stranger, stranger6 = (connected(c, s) for s, c in pairs)
+    told: set[int] = set()
+    guarded.steering.guards.changed = told.update
+    put(guarded, policy("a", source(FRIEND, 32), source(FRIEND6, 128)))
+    assert told == {pod.cookie}
+    talk(stranger)
+    if not pod_evict(guarded, pod):
+        pytest.skip("this kernel cannot end connections")
+    for pair in (friend, friend6):
+        talk(pair)
+    for client, server in (stranger, stranger6):
+        with pytest.raises(ConnectionAbortedError):
+            server.recv(1)
+        with pytest.raises(ConnectionResetError):
+            client.recv(1)
+    assert guarded.count("EVICT", "NOT_ALLOWED") == 2
+
+
+def test_what_the_pod_dialled_itself_is_not_looked_at(guarded: Mesh, pod: Namespace) -> None:
     listener = pod.socket()
     with listener, pod.socket() as client:
-        listener.bind((SERVER, 7777))
+        listener.bind((FRIEND, 7777))
         listener.listen()
-        client.bind((FRIEND, 0))
-        client.connect((SERVER, 7777))
+        guarded.steering.planner.open_reasons = 1 << Reason.UNLISTED
+        planner = guarded.steering.planner
+        guarded.tables.apply([Op(Phase.CIDRS_ON, planner.config(cidrs=False), None)])
+        client.bind((SERVER, 0))
+        client.connect((FRIEND, 7777))
         server, _ = listener.accept()
-        server.settimeout(TIMEOUT)
-        put(guarded, policy("nobody"))
         with server:
-            client.sendall(b"still here")
-            assert server.recv(100) == b"still here"
+            put(guarded, policy("nobody"))
+            pod_evict(guarded, pod)
+            talk((client, server))
+
+
+def test_an_identity_that_changes_ends_its_connections(
+    guarded: Mesh, pod: Namespace, connected: Callable[[str, str], Pair]
+) -> None:
+    other = Match(namespaces=(StringMatch("exact", "other"),))
+    put(guarded, policy("a", other, action=Action.DENY))
+    pair = connected(FRIEND, SERVER)
+    told: set[int] = set()
+    guarded.steering.guards.changed = told.update
+    guarded.remove(uid("friend"))
+    guarded.put(workload("friend", FRIEND, namespace="other"))
+    assert told == {pod.cookie}
+    if pod_evict(guarded, pod):
+        with pytest.raises(ConnectionAbortedError):
+            pair[1].recv(1)
+
+
+def family(server: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in server else socket.AF_INET
+
+
+def talk(pair: Pair) -> None:
+    client, server = pair
+    client.sendall(b"?")
+    assert server.recv(1) == b"?"
+
+
+def pod_evict(mesh: Mesh, pod: Namespace) -> bool:
+    """In a thread of its own, which enters the namespace."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(mesh.plane.evict, pod.cookie).result()
 
 
 def test_a_new_agent_takes_over_and_changes_nothing_until_it_knows(

@@ -63,9 +63,10 @@ class Hook(IntEnum):
     GETPEERNAME4 = 6
     GETPEERNAME6 = 7
     LOOKUP = 8
+    EVICT = 9
 
 
-HOOKS = 9
+HOOKS = 10
 
 
 _VIP_KEY = Struct("<16sIHBB")

@@ -154,6 +154,17 @@ def attach_cgroup(program: int, cgroup: int, attach_type: int) -> int:
     return check(lib.km_link_cgroup(program, cgroup, attach_type), "attach to the cgroup")
 
 
+def run_iterator(program: int, netns: int) -> None:
+    """Run an iterator over the sockets of an open network namespace. Enters it meanwhile: run in
+    a thread of its own."""
+    check(lib.km_run_iterator(program, netns), "run an iterator")
+
+
+def link_netns(link: int) -> int:
+    """Inode of the network namespace that a link is attached to; 0 when that is gone."""
+    return check(lib.km_link_netns(link), "read a link")
+
+
 def replace_program(link: int, program: int) -> None:
     """Swap the program behind a link, atomically for every caller."""
     check(lib.km_link_replace(link, program), "replace the program of a link")

@@ -6,10 +6,13 @@ before anything is attached, so a kernel that refuses a program changes nothing.
 
 from __future__ import annotations
 
+import logging
 import mmap
 import os
+from contextlib import ExitStack
 from errno import ENOLINK
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple
 
 from kmesh.abi.layout import FINGERPRINT, META_SIZE, Meta
@@ -19,6 +22,8 @@ from kmesh.errors import BpfError, CapacityError, ProgramRefused
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+log = logging.getLogger(__name__)
 
 GROWING = ("km_vip", "km_slot", "km_row")
 GUARD = "authz_"  # links of the namespaces: links/authz_<cookie>
@@ -68,6 +73,7 @@ class DataPlane:
         self.maps: dict[str, int] = {}
         self.programs: dict[str, int] = {}
         self.namespaces: dict[int, str] = {}
+        self._swap = Lock()
         self._cgroup2 = cgroup2
         self._sizes = sizes
         self._lock = lock
@@ -104,10 +110,11 @@ class DataPlane:
         self.attach(programs)
         for name in sizes:
             os.rename(f"{self.root}/maps/{name}{NEXT}", f"{self.root}/maps/{name}")
-        close(self.programs.values())
+        with self._swap:
+            close(self.programs.values())
+            self.programs = programs
         close(self.maps[name] for name in sizes)
         close(maps[name] for name in kept)
-        self.programs = programs
         self.maps |= {name: maps[name] for name in sizes}
 
     def grow_rows(self, words: int) -> None:
@@ -140,6 +147,25 @@ class DataPlane:
             lib.pin(link, pin)
         finally:
             os.close(link)
+
+    def evict(self, cookie: int) -> bool:
+        """End the open connections of a guarded namespace that its policies do not allow now;
+        False when this kernel cannot. Enters the namespace: run in a thread of its own."""
+        if "km_evict" not in self.programs:
+            return False
+        with ExitStack() as stack:
+            with self._swap:
+                program = os.dup(self.programs["km_evict"])
+            stack.callback(os.close, program)
+            link = lib.pinned(f"{self.root}/links/{GUARD}{cookie}")
+            if link is None:
+                return True
+            stack.callback(os.close, link)
+            netns = mounts.open_netns(lib.link_netns(link), self.namespaces.get(cookie))
+            if netns is not None:
+                stack.callback(os.close, netns)
+                lib.run_iterator(program, netns)
+        return True
 
     def unguard(self, cookie: int) -> None:
         """Remove the link of a namespace; absent is fine."""
@@ -221,7 +247,7 @@ def _start(plane: DataPlane, sizes: Sizes) -> DataPlane:
     plane.maps, plane.programs = load(old, fresh)
     close(old.values())
     lib.update(plane.maps["km_meta"], bytes(4), Meta(FINGERPRINT, 0).pack())
-    for name in MAPS:
+    for name in plane.maps:
         if name not in old:
             lib.pin(plane.maps[name], f"{plane.root}/maps/{name}")
     plane.attach(plane.programs)
@@ -257,7 +283,12 @@ def _load(
     programs: dict[str, int] = {}
     try:
         for one in OBJECTS:
-            _load_one(one, existing, entries, maps, programs, explain=explain)
+            try:
+                _load_one(one, existing, entries, maps, programs, explain=explain)
+            except ProgramRefused as error:
+                if not one.without:
+                    raise
+                log.warning("%s: %s", one.without, error.sentence.rstrip().rpartition("\n")[2])
     except BaseException:
         close(maps.values())
         close(programs.values())

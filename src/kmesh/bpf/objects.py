@@ -9,6 +9,12 @@ FOLDER = Path(__file__).parent.parent / "bpf_c"
 SK_LOOKUP = 36
 SHARED = ("km_reason", "km_config", "km_switch", "km_enrol", "km_udp_out")
 
+JUDGE = (
+    "km_guard", "km_row", "km_prefix", "km_match", "km_peer", "km_exempt", "km_verdict",
+    "km_policy", "km_denial", "km_events",
+)  # fmt: skip
+ITERATOR = 28
+
 
 class Program(NamedTuple):
     """One program. With a ``link`` the loader attaches it to the cgroup root and pins the link by
@@ -26,6 +32,7 @@ class Object(NamedTuple):
     programs: tuple[Program, ...]
     maps: tuple[str, ...]
     sets_errno: bool = False  # its read-only data says whether an errno may be chosen
+    without: str = ""  # what is missing where the kernel refuses it; empty: then nothing starts
 
 
 CGROUP = {
@@ -47,10 +54,13 @@ SOCK = Object(
 AUTHZ = Object(
     str(FOLDER / "authz.bpf.o"),
     (Program("km_admit", SK_LOOKUP),),
-    (
-        "km_guard", "km_row", "km_prefix", "km_match", "km_peer", "km_exempt", "km_verdict",
-        "km_policy", "km_denial", "km_events", *SHARED,
-    ),
-)  # fmt: skip
-OBJECTS = (SOCK, AUTHZ)
+    (*JUDGE, *SHARED),
+)
+EVICT = Object(
+    str(FOLDER / "evict.bpf.o"),
+    (Program("km_evict", ITERATOR),),
+    ("km_listener", *JUDGE, *SHARED),
+    without="open connections are not ended when a policy forbids them (Linux 6.5 can)",
+)
+OBJECTS = (SOCK, AUTHZ, EVICT)
 MAPS = tuple(dict.fromkeys(name for each in OBJECTS for name in each.maps))

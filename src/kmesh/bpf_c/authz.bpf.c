@@ -126,17 +126,6 @@ static __noinline void km_record(struct km_question *q, struct km_answer *answer
 	bpf_map_update_elem(&km_denial, &key, &first, BPF_ANY);
 }
 
-static __always_inline int km_may_pass(int reason)
-{
-	struct km_config *config;
-	__u32 zero = 0;
-
-	if (reason == KM_ALLOWED || reason == KM_EXEMPT || reason == KM_REPLY)
-		return 1;
-	config = bpf_map_lookup_elem(&km_config, &zero);
-	return config && (config->open_reasons >> (reason & 63)) & 1;
-}
-
 SEC("sk_lookup") int km_admit(struct bpf_sk_lookup *ctx)
 {
 	struct km_question q = {};

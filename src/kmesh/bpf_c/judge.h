@@ -292,4 +292,15 @@ static __noinline int km_judge(struct km_question *q, struct km_answer *answer)
 	return KM_ALLOWED;
 }
 
+static __always_inline int km_may_pass(int reason)
+{
+	struct km_config *config;
+	__u32 zero = 0;
+
+	if (reason == KM_ALLOWED || reason == KM_EXEMPT || reason == KM_REPLY)
+		return 1;
+	config = bpf_map_lookup_elem(&km_config, &zero);
+	return config && (config->open_reasons >> (reason & 63)) & 1;
+}
+
 #endif

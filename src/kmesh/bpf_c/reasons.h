@@ -41,6 +41,7 @@ enum km_hook {
 	KM_GETPEERNAME4,
 	KM_GETPEERNAME6,
 	KM_LOOKUP,
+	KM_EVICT,
 	KM_HOOKS,
 };
 

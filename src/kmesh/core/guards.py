@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from kmesh.abi.check import seal_last
 from kmesh.abi.layout import CidrKey, Guard, GuardMode, MatchKey, PrefixKey, Reason
-from kmesh.core.commands import EXEMPT, GUARD, LINK, PREFIX, Drop, Op, Phase, Put
+from kmesh.core.commands import EXEMPT, GUARD, LINK, PEER, PREFIX, Drop, Op, Phase, Put
 from kmesh.core.guard_names import GuardNames
 from kmesh.core.guard_rows import Rules
 from kmesh.core.peers import Peers
@@ -65,8 +65,8 @@ class GuardStatistics(NamedTuple):
 
 
 class Guards:
-    """The planner of authorization. ``changed`` is told the uids whose verdicts may differ now,
-    once that is in the kernel."""
+    """The planner of authorization. ``changed`` is told the cookies of the pods whose verdicts
+    may differ now, once that is in the kernel."""
 
     def __init__(
         self,
@@ -76,7 +76,6 @@ class Guards:
         rows: Segments,
         exempt: Iterable[tuple[bytes, int]] = (),
         missing_open: bool = False,
-        changed: Callable[[set[str]], None] = lambda _: None,
     ) -> None:
         self.index = PolicyIndex()
         self.names = GuardNames()
@@ -89,7 +88,7 @@ class Guards:
         self.failing = ""
         self.relink = 0.0
         self._store, self._pods, self._workload_id = store, pods, workload_id
-        self._exempt, self._missing_open, self._changed = set(exempt), missing_open, changed
+        self.exempt, self._missing_open = set(exempt), missing_open
         self._exempted: set[tuple[bytes, int]] = set()
         self._rules: dict[Content, Rules] = {}
         self._closed: dict[Content, str] = {}
@@ -102,7 +101,8 @@ class Guards:
         self._running = False
         self._slice: list[Op] = []
         self._dirty = True
-        self._flipped: set[str] = set()
+        self.changed: Callable[[set[int]], None] = lambda _: None
+        self._flipped: set[int] = set()
         self._attempts, self._due = 0, 0.0
 
     def adopt(self, found: FoundGuards) -> None:
@@ -277,7 +277,7 @@ class Guards:
                 value = seal_last(addr, record.pack())
                 if self.guards.get(addr) != value:
                     puts.append(Op(Phase.GUARD, Put(GUARD, addr, value), None))
-                    self._flipped.add(uid)
+                    self._flipped.add(cookie)
             if addresses and cookie not in self.links:
                 links.append(Op(Phase.LINK, Put(LINK, cookie.to_bytes(8, "little"), b""), cookie))
         drops = [
@@ -312,9 +312,9 @@ class Guards:
                 return Op(Phase.DROP_RULES, Drop(EXEMPT, key), None)
             return Op(Phase.RULES, Put(EXEMPT, key, key[4:] + key[:4]), None)
 
-        ops = [op(Put, cidr) for cidr in sorted(self._exempt - self._exempted)]
-        ops += [op(Drop, cidr) for cidr in sorted(self._exempted - self._exempt)]
-        self._exempted = set(self._exempt)
+        ops = [op(Put, cidr) for cidr in sorted(self.exempt - self._exempted)]
+        ops += [op(Drop, cidr) for cidr in sorted(self._exempted - self.exempt)]
+        self._exempted = set(self.exempt)
         return ops
 
     def _retire(self, used: set[Content | None], now: float) -> None:
@@ -348,8 +348,8 @@ class Guards:
     def _settled(self) -> None:
         """Everything planned is in the kernel: who is judged otherwise now?"""
         if self._flipped:
-            uids, self._flipped = self._flipped, set()
-            self._changed(uids)
+            cookies, self._flipped = self._flipped, set()
+            self.changed(cookies)
 
     def _done(self, op: Op) -> None:
         command = op.command
@@ -363,8 +363,9 @@ class Guards:
             elif command.table == LINK:
                 cookie = int.from_bytes(command.key, "little")
                 (self.links.add if put else self.links.discard)(cookie)
-            else:
+            elif command.table == PEER:
                 self.peers.done(command)
+                self._flipped |= {c for c, pod in self.pods_guarded.items() if pod.set}
 
 
 def _drops(rules: Rules) -> Iterator[Op]:

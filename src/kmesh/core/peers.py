@@ -87,12 +87,11 @@ class Peers:
                 yield Op(Phase.RULES, Put(PEER, addr, value), None)
 
     def done(self, command: Put | Drop) -> None:
-        """An operation is in the kernel."""
-        if command.table == PEER:
-            if isinstance(command, Put):
-                self.rows[command.key] = command.value
-            else:
-                self.rows.pop(command.key, None)
+        """An operation of ``plan`` is in the kernel."""
+        if isinstance(command, Put):
+            self.rows[command.key] = command.value
+        else:
+            self.rows.pop(command.key, None)
 
     def _owner(self, addr: bytes) -> Workload | None:
         network = self._store.home.network

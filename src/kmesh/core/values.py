@@ -128,6 +128,21 @@ def seconds(low: float, high: float) -> Callable[[str], float]:
     return parse
 
 
+def seconds_or_never(low: float, high: float) -> Callable[[str], float | None]:
+    """A number of seconds within bounds, or None for "never"."""
+    number = seconds(low, high)
+
+    def parse(raw: str) -> float | None:
+        if raw == "never":
+            return None
+        try:
+            return number(raw)
+        except ValueError as error:
+            raise ValueError(f"{error}, or never") from None
+
+    return parse
+
+
 def size(low: int, high: int) -> Callable[[str], int]:
     """Bytes, KiB or MiB within bounds."""
 

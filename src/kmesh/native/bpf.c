@@ -162,6 +162,54 @@ int km_helper_allowed(int attach_type, int helper)
 	return fd >= 0;
 }
 
+/* Inode of the namespace that a link is attached to; 0 when that is gone. */
+int64_t km_link_netns(int link)
+{
+	struct bpf_link_info info = {};
+	uint32_t size = sizeof(info);
+
+	return bpf_obj_get_info_by_fd(link, &info, &size) ? -errno : (int64_t)info.netns.netns_ino;
+}
+
+/* Everything that an iterator shows, read and thrown away: the program does the work. */
+static int drain(int program)
+{
+	int link = bpf_link_create(program, 0, BPF_TRACE_ITER, NULL), iterator, rc = 0;
+	char nothing[64];
+
+	if (link < 0)
+		return -errno;
+	iterator = bpf_iter_create(link);
+	if (iterator < 0)
+		rc = -errno;
+	while (!rc) {
+		ssize_t got = read(iterator, nothing, sizeof(nothing));
+
+		if (got < 0 && errno != EAGAIN && errno != EINTR)
+			rc = -errno;
+		if (!got)
+			break;
+	}
+	if (iterator >= 0)
+		close(iterator);
+	close(link);
+	return rc;
+}
+
+/* An iterator shows the namespace of the thread that makes it, which is in there for so long. */
+int km_run_iterator(int program, int netns)
+{
+	int own = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC), rc;
+
+	if (own < 0)
+		return -errno;
+	rc = setns(netns, CLONE_NEWNET) ? -errno : drain(program);
+	if (setns(own, CLONE_NEWNET) && !rc)
+		rc = -errno;
+	close(own);
+	return rc;
+}
+
 /* An fd; the calling thread is in the namespace only while the socket is made. */
 static int socket_in(int netns)
 {
