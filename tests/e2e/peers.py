@@ -66,11 +66,26 @@ def service(
     return {**found, "vips": [f"/{vip}" for vip in vips], "ports": ports or {80: 8080}, **more}
 
 
+def policy(
+    name: str,
+    *matches: dict[str, Any],
+    action: str = "Allow",
+    scope: str = "Namespace",
+    namespace: str = "default",
+    **more: Any,
+) -> dict[str, Any]:
+    """A policy with a rule for each match."""
+    found = {"name": name, "namespace": namespace, "scope": scope, "action": action}
+    rules = [[[match]] for match in matches]
+    return {**found, "dryRun": False, "rules": rules, **more}
+
+
 def mesh_file(*objects: dict[str, Any]) -> str:
     """The text of a mesh file: Python's literals are YAML in flow style."""
     workloads = [one for one in objects if "workloadIps" in one]
     services = [one for one in objects if "vips" in one]
-    return repr({"workloads": workloads, "services": services})
+    policies = [one for one in objects if "rules" in one]
+    return repr({"workloads": workloads, "services": services, "policies": policies})
 
 
 # --- the good control plane
@@ -94,9 +109,9 @@ class Plane:
         """Replace the mesh; clients get the difference."""
         self._portal.call(self._plane.apply, parse(mesh_file(*objects).encode(), "mesh"))
 
-    def put(self, name: str, raw: bytes) -> None:
-        """Put one Address resource as encoded bytes, good or bad."""
-        self._portal.call(self._plane.set_resource, ADDRESS, name, version(raw), raw)
+    def put(self, name: str, raw: bytes, type_url: str = ADDRESS) -> None:
+        """Put one resource as encoded bytes, good or bad."""
+        self._portal.call(self._plane.set_resource, type_url, name, version(raw), raw)
 
     def statistics(self) -> SessionStatistics:
         """Of the one client."""
