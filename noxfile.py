@@ -12,7 +12,7 @@ nox.options.default_venv_backend = "venv"
 nox.options.reuse_existing_virtualenvs = True
 nox.options.sessions = ["lint", "types", "bpf", "tests"]
 
-BENCHES = ("decode", "tables", "converge", "connect")
+BENCHES = ("decode", "tables", "converge", "connect", "authz")
 
 
 def install(session: nox.Session, *extras: str) -> None:
