@@ -30,6 +30,7 @@ from kmesh.state import cpu_seconds, describe
 from kmesh.tasks.evict import Evictor
 from kmesh.tasks.lag import Lag
 from kmesh.tasks.pods import PodServer
+from kmesh.tasks.ring import DenialReader
 from kmesh.tasks.supervisor import Supervisor
 from kmesh.tasks.writer import Writer
 from kmesh.tasks.xds import XdsClient
@@ -56,6 +57,7 @@ class App:
         self.writer = Writer(self.tables, self.steering, self._applied)
         self.evictor = Evictor(self.plane.evict, config.evict)
         self.steering.guards.changed = self.evictor.changed
+        self.denials = DenialReader(self.plane.maps["km_events"], self.steering)
         self.lag = Lag()
         self._synced = anyio.Event()
         self._start_cpu = cpu_seconds()
@@ -82,6 +84,7 @@ class App:
                 tasks.start_soon(self.writer.run)
                 tasks.start_soon(self.lag.run)
                 tasks.start_soon(self.supervisor.keep, "evict", self.evictor.run)
+                tasks.start_soon(self.denials.run)
                 tasks.start_soon(self._spare_the_collector)
                 await tasks.start(self.pods.run)
                 if self.xds is not None:
@@ -104,6 +107,7 @@ class App:
             self.supervisor,
             self.xds,
             self.evictor,
+            self.denials,
             self._start_cpu,
         )
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from kmesh.core.guards import Guards
     from kmesh.tasks.evict import Evictor
     from kmesh.tasks.lag import Lag
+    from kmesh.tasks.ring import DenialReader
     from kmesh.tasks.supervisor import Supervisor
     from kmesh.tasks.writer import Writer
     from kmesh.tasks.xds import XdsClient
@@ -33,6 +34,7 @@ def describe(
     supervisor: Supervisor,
     xds: XdsClient | None,
     evictor: Evictor,
+    denials: DenialReader,
     start_cpu: float,
 ) -> dict[str, Json]:
     """Everything GET /state shows; times in seconds unless the name says otherwise."""
@@ -61,7 +63,7 @@ def describe(
                 for (hook, reason), count in tables.reasons().items()
             },
         },
-        "authorization": authorization(steering.guards, tables, evictor),
+        "authorization": authorization(steering.guards, tables, evictor, denials),
         "loop": plain(lag.statistics()),
         "restarts": dict(supervisor.restarts),
         "process": {
@@ -72,7 +74,9 @@ def describe(
     }
 
 
-def authorization(guards: Guards, tables: KernelTables, evictor: Evictor) -> dict[str, Json]:
+def authorization(
+    guards: Guards, tables: KernelTables, evictor: Evictor, denials: DenialReader
+) -> dict[str, Json]:
     """How each pod is guarded, and how often each policy decided how."""
     verdicts: dict[str, dict[str, int]] = {}
     for (policy, verdict), count in tables.verdicts().items():
@@ -86,6 +90,8 @@ def authorization(guards: Guards, tables: KernelTables, evictor: Evictor) -> dic
         ],
         "exempt": [title(cidr) for cidr in sorted(guards.exempt)],
         "verdicts": plain(verdicts),
+        "denials": [plain(each) for each in denials.last],
+        "records": denials.statistics().records,
         "evictor": plain(evictor.statistics()),
     }
 

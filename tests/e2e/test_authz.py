@@ -132,6 +132,24 @@ def test_an_open_connection_ends_when_its_policy_does(
     assert agent.state()["authorization"]["evictor"]["looks"] >= 1
 
 
+def test_a_denial_is_recorded_once_a_second_for_a_pair(
+    agent: Agent, plane: Plane, door: Namespace
+) -> None:
+    apply(plane, policy("d", {"sourceIps": [f"{FRIEND}/32"]}, action="Deny"))
+    for _ in range(20):
+        assert not reach(door, FRIEND)
+    state = agent.until(lambda found: found["authorization"]["denials"])
+    first = state["authorization"]["denials"][0]
+    assert first["source"].startswith(f"{FRIEND}:")
+    assert first["source_workload"].endswith("friend")
+    assert first["destination"] == f"{SERVER}:8080"
+    assert first["destination_workload"].endswith("client")
+    assert (first["policy"], first["reason"]) == ("default/d", "denied")
+    assert state["authorization"]["verdicts"]["default/d"] == {"denied": 20}
+    assert len(state["authorization"]["denials"]) < 20
+    assert "by default/d" in agent.tail()
+
+
 class Hammer:
     """Two clients that try without a pause: one that may always come in, one that never may."""
 

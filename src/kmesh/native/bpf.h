@@ -46,3 +46,8 @@ int64_t km_netns_cookie(int netns);
 int64_t km_netns_cookie_by_program(int netns, const char *path, const char *cgroup2);
 void km_log_reset(void);
 const char *km_log_text(void);
+struct km_ring;
+
+struct km_ring *km_ring_open(int fd);
+int km_ring_drain(struct km_ring *ring, void *room, uint32_t size, uint32_t *used);
+void km_ring_close(struct km_ring *ring);

@@ -1,0 +1,29 @@
+"""Ring buffers: records out of the kernel, many at a time."""
+
+from __future__ import annotations
+
+from kmesh._native import ffi, lib
+from kmesh.bpf.lib import check
+from kmesh.errors import BpfError
+
+
+class Ring:
+    """The reader of one ring buffer map; there must be only one."""
+
+    def __init__(self, fd: int, record_size: int, records: int = 1024) -> None:
+        """``records`` of ``record_size`` bytes are taken at most in one turn."""
+        self._room = ffi.new("char[]", record_size * records)
+        self._used = ffi.new("uint32_t *")
+        self._ring = lib.km_ring_open(fd)
+        if self._ring == ffi.NULL:
+            raise BpfError("cannot read a ring buffer", ffi.errno)
+
+    def drain(self) -> tuple[bytes, bool]:
+        """(whole records, one after the other; whether there may be more). Raises BpfError."""
+        size = len(self._room)
+        more = check(lib.km_ring_drain(self._ring, self._room, size, self._used), "read a ring")
+        return bytes(ffi.buffer(self._room, self._used[0])), bool(more)
+
+    def close(self) -> None:
+        """Let go of the map."""
+        lib.km_ring_close(self._ring)

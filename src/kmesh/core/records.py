@@ -1,0 +1,56 @@
+"""Records of the kernel's ring, with names instead of ids."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from kmesh.abi.layout import EVENT_SIZE, Event, EventKind, Reason
+from kmesh.core.addr import host_port
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from kmesh.core.steer import Steering
+
+PROTOCOLS = {6: "tcp", 17: "udp"}
+
+
+class Denial(NamedTuple):
+    """A connection that was refused, or would be if what is in dry run were enforced.
+
+    ``time`` is nanoseconds of the kernel's monotonic clock; ``suppressed`` is how many more there
+    were of this pair and policy since its last record. Names are empty when they are not known.
+    """
+
+    time: int
+    source: str
+    source_workload: str
+    destination: str
+    destination_workload: str
+    protocol: str
+    policy: str
+    reason: str
+    dry_run: bool
+    suppressed: int
+
+
+def events(raw: bytes) -> Iterator[Event]:
+    """The records in a buffer of whole ones."""
+    for at in range(0, len(raw), EVENT_SIZE):
+        yield Event.unpack(raw[at : at + EVENT_SIZE])
+
+
+def denial(event: Event, steering: Steering) -> Denial:
+    """A record with its names, as they are known now."""
+    network = steering.store.home.network
+    source = steering.store.claims.owner(network, event.remote) or ""
+    pods = steering.pods.wanted.values()
+    mine = (uid for uid in pods if steering.workload_ids.get(uid) == event.workload)
+    policy = steering.guards.names.name(event.policy) if event.policy else ""
+    protocol = PROTOCOLS.get(event.protocol, str(event.protocol))
+    return Denial(
+        event.time, host_port(event.remote, event.remote_port), source,
+        host_port(event.local, event.local_port), next(mine, ""),
+        protocol, policy, Reason(event.reason).name.lower(),
+        event.kind == EventKind.DRY_RUN, event.suppressed,
+    )  # fmt: skip
