@@ -68,30 +68,48 @@ static __always_inline __u32 km_lowest(__u64 word)
 	return km_places[((word & -word) * KM_BRUIJN) >> 58];
 }
 
+/*
+ * The first bit that all rows have, among the 64 words of a group and within the
+ * words [from, to). The limits are a mask beforehand: compared in the loop, every
+ * turn of it would be another state to older verifiers.
+ */
+__noinline __u32 km_first_of(struct km_rows *rows, __u32 at_words, __u32 group, __u32 from, __u32 to)
+{
+	__u32 start = group * 64;
+	__u64 candidates, word;
+	__u32 at;
+
+	if (!rows || to <= start || from >= start + 64)
+		return KM_BIT_NONE;
+	candidates = km_all(rows, group);
+	if (from > start)
+		candidates &= ~0ull << ((from - start) & 63);
+	if (to < start + 64)
+		candidates &= ~(~0ull << ((to - start) & 63));
+	for (int i = 0; i < 64; i++) {
+		if (!candidates)
+			break;
+		at = start + km_lowest(candidates);
+		word = km_all(rows, at_words + at);
+		if (word)
+			return at * 64 + km_lowest(word);
+		candidates &= candidates - 1;
+	}
+	return KM_BIT_NONE;
+}
+
 /* The first bit of the words [from, to) that all rows have, or KM_BIT_NONE. */
 __noinline __u32 km_first(struct km_rows *rows, __u32 words, __u32 from, __u32 to)
 {
-	__u32 summaries = (words + 63) / 64, group = from / 64;
-	__u64 candidates = 0, word;
-	__u32 at;
+	__u32 summaries = (words + 63) / 64, bit;
 
 	if (!rows || from >= to)
 		return KM_BIT_NONE;
-	candidates = km_all(rows, group) & ~0ull << (from & 63);
-	for (int i = 0; i < KM_MOST_WORDS + 4; i++) {
-		if (!candidates) {
-			if (++group >= summaries)
-				return KM_BIT_NONE;
-			candidates = km_all(rows, group);
-			continue;
-		}
-		at = group * 64 + km_lowest(candidates);
-		if (at >= to)
-			return KM_BIT_NONE;
-		candidates &= candidates - 1;
-		word = km_all(rows, summaries + at);
-		if (word)
-			return at * 64 + km_lowest(word);
+#pragma unroll
+	for (int group = 0; group < KM_MOST_WORDS / 64; group++) {
+		bit = km_first_of(rows, summaries, group, from, to);
+		if (bit != KM_BIT_NONE)
+			return bit;
 	}
 	return KM_BIT_NONE;
 }
