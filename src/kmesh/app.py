@@ -22,6 +22,7 @@ from kmesh.bpf import load
 from kmesh.bpf.tables import KernelTables
 from kmesh.core.commands import ROW, Op, Phase
 from kmesh.core.delta import Session
+from kmesh.core.guards import GuardLimits
 from kmesh.core.segments import Segments
 from kmesh.core.steer import Steering
 from kmesh.core.store import Store
@@ -161,6 +162,7 @@ def steering(config: Config, tables: KernelTables) -> Steering:
         bypass_waypoints="waypoint" in config.fail_open,
         rows=Segments(tables.row_capacity(), config.segment_rest, ROW),
         exempt=config.exempt_cidrs,
+        limits=GuardLimits(config.max_policy_values, config.max_peers, config.max_policies),
     )
     found.adopt(tables.scan(), tables.scan_guards())
     planner = found.planner

@@ -10,13 +10,14 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kmesh.abi.layout import GuardMode, Reason
 from kmesh.bpf.fake import FakeKernel, FaultyTables
 from kmesh.core import addr
-from kmesh.core.model import Action, Authorization, Identity, Match, PolicyScope
+from kmesh.core.guards import GuardLimits
+from kmesh.core.model import Action, Authorization, Identity, Match, PolicyScope, StringMatch
 from kmesh.core.policy import Attempt, judge
 from kmesh.core.segments import Full, Segments
 from kmesh.core.steer import Steering
@@ -187,6 +188,7 @@ def run(kernel: FakeKernel, steps: list[tuple[Change, bool]]) -> None:
     assert len(rules) == sum(len(r.keys) for r in law.steer.guards._rules.values())
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(changes(), st.just(False)), max_size=4))
 def test_every_prefix_decides_by_the_old_policies_or_the_new(
     steps: list[tuple[Change, bool]],
@@ -194,11 +196,13 @@ def test_every_prefix_decides_by_the_old_policies_or_the_new(
     run(FakeKernel(), steps)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(changes(), st.booleans()), max_size=3))
 def test_a_new_agent_never_opens_what_was_closed(steps: list[tuple[Change, bool]]) -> None:
     run(FakeKernel(), steps)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(changes(), st.just(False)), max_size=3), st.integers(0, 1 << 30))
 def test_faulty_tables_only_delay(steps: list[tuple[Change, bool]], seed: int) -> None:
     def fails(call: int) -> bool:
@@ -247,6 +251,36 @@ def test_rows_that_do_not_fit_are_asked_for_and_close_the_pod_when_refused() -> 
     law.steer.guards.refuse()
     law.settle()
     assert set(asked(law.kernel).values()) == {Reason.EXEMPT, Reason.OVER_CAPACITY}
+
+
+@pytest.mark.parametrize(
+    ("limits", "match", "why"),
+    [
+        (
+            GuardLimits(values=5),
+            Match(destination_ports=tuple(range(10))),
+            "--max-policy-values is 5",
+        ),
+        (GuardLimits(policies=0), Match(destination_ports=(80,)), "--max-policies is 0"),
+        (GuardLimits(peers=1), Match(namespaces=(StringMatch("exact", "a"),)), "--max-peers is 1"),
+    ],
+)
+def test_a_full_table_closes_the_pods_that_need_it_and_no_other(
+    limits: GuardLimits, match: Match, why: str
+) -> None:
+    law = Law(FakeKernel())
+    law.steer = Steering(Store("", "Kubernetes", "n1"), Segments(1 << 16), 1 << 16, limits=limits)
+    law.begin(Model())
+    named = Authorization("a/p0", "a", PolicyScope.WORKLOAD_SELECTOR, Action.ALLOW, (((match,),),))
+    law.feed(Change({"a/p0": named}, {uid("pod7"): pod(7, ("a/p0",))}))
+    law.settle()
+    closed, free = law.steer.guards.pods_guarded[7], law.steer.guards.pods_guarded[8]
+    assert (closed.mode, closed.reason) == (GuardMode.REFUSE, Reason.OVER_CAPACITY)
+    assert why in closed.why
+    assert free.mode is GuardMode.ALLOW
+    met = asked(law.kernel)
+    assert met[7, PEERS[0], 80] is Reason.OVER_CAPACITY
+    assert met[8, PEERS[0], 80] is Reason.ALLOWED
 
 
 def test_nothing_is_planned_before_both_answers_are_whole() -> None:

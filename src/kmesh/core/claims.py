@@ -66,6 +66,10 @@ class Claims:
         """The uid that owns the address."""
         return self._owners.get(network, {}).get(addr)
 
+    def count(self, network: str) -> int:
+        """How many addresses of a network are owned."""
+        return len(self._owners.get(network, ()))
+
     def contested(self, network: str, addr: bytes) -> bool:
         """Whether more than one workload claims the address."""
         return (network, addr) in self._rivals

@@ -57,6 +57,11 @@ class GuardNames:
             self._name(id_ | IDENTITY, name)
         return id_
 
+    @property
+    def used(self) -> set[str]:
+        """Policies that have an id."""
+        return set(self._known)
+
     def name(self, id_: int) -> str:
         """The policy behind an id, empty when it has none."""
         return next((key for key, each in self._known.items() if each == id_), "")

@@ -36,6 +36,10 @@ FIRST_RETRY, LAST_RETRY = 0.05, 5.0
 Content = tuple["Authorization", ...]
 
 
+class TooBig(Exception):
+    """Policies that do not fit a table, and what to raise."""
+
+
 class PodGuard(NamedTuple):
     """How a pod is guarded: ``mode``, ``why`` it is closed if it is, and its policies."""
 
@@ -49,6 +53,14 @@ class PodGuard(NamedTuple):
     why: str = ""
 
 
+class GuardLimits(NamedTuple):
+    """Rows that the tables hold at most: values that sets name, peers, policies."""
+
+    values: int = 1 << 17
+    peers: int = 1 << 18
+    policies: int = 1 << 14
+
+
 class GuardStatistics(NamedTuple):
     """The state of authorization as the planner sees it."""
 
@@ -58,6 +70,8 @@ class GuardStatistics(NamedTuple):
     guards: int
     peers: int
     identities: int
+    values: int
+    limits: GuardLimits
     row_words: int
     row_capacity: int
     closed: int
@@ -76,7 +90,9 @@ class Guards:
         rows: Segments,
         exempt: Iterable[tuple[bytes, int]] = (),
         missing_open: bool = False,
+        limits: GuardLimits | None = None,
     ) -> None:
+        self.limits = limits or GuardLimits()
         self.index = PolicyIndex()
         self.names = GuardNames()
         self.peers = Peers(store, self.names)
@@ -96,7 +112,7 @@ class Guards:
         self._retired = deque()
         self._stale: list[Op] = []
         self._stale_words = 0
-        self._last_set = 0
+        self._last_set = self._resting = 0
         self._queue: Iterator[Op] = iter(())
         self._running = False
         self._slice: list[Op] = []
@@ -187,7 +203,8 @@ class Guards:
         closed = sum(pod.mode is GuardMode.REFUSE for pod in self.pods_guarded.values())
         return GuardStatistics(
             self.started, len(self.index.policies), len(self._rules), len(self.guards),
-            len(self.peers.rows), len(self.names.identities), rows.used, rows.capacity, closed,
+            len(self.peers.rows), len(self.names.identities), self._values(), self.limits,
+            rows.used, rows.capacity, closed,
             self.failing,
         )  # fmt: skip
 
@@ -244,16 +261,36 @@ class Guards:
                 continue
             try:
                 compiled = PolicySet(content)
-            except TooManyRules as error:
+                if compiled.peers:
+                    self._require(self.peers.size(), self.limits.peers, "km_peer", "peers")
+                    self.peers.learn_all()
+                policies = len(self.names.used | {policy.key for policy in content})
+                self._require(policies, self.limits.policies, "km_policy", "policies")
+                rules = Rules(
+                    self._last_set + 1, compiled, self.rows, self.names.policy,
+                    self.names.identities,
+                )  # fmt: skip
+                try:
+                    values = self._values() + len(rules.keys)
+                    self._require(values, self.limits.values, "km_match", "policy-values")
+                except TooBig:
+                    rules.release(0.0)
+                    raise
+            except (TooManyRules, TooBig) as error:
                 self._closed[content] = str(error)
                 self._close(content, wanted)
                 continue
-            if compiled.peers:
-                self.peers.learn_all()
             self._last_set += 1
-            self._rules[content] = Rules(
-                self._last_set, compiled, self.rows, self.names.policy, self.names.identities
-            )
+            self._rules[content] = rules
+
+    @staticmethod
+    def _require(need: int, most: int, table: str, option: str) -> None:
+        if need > most:
+            raise TooBig(f"{table} would need {need} rows, --max-{option} is {most}")
+
+    def _values(self) -> int:
+        """Rows of km_prefix and km_match, those that are about to go included."""
+        return sum(len(rules.keys) for rules in self._rules.values()) + self._resting
 
     def _close(self, content: Content, wanted: dict[int, Content | None]) -> None:
         for cookie in [cookie for cookie, each in wanted.items() if each == content]:
@@ -320,7 +357,8 @@ class Guards:
     def _retire(self, used: set[Content | None], now: float) -> None:
         for content in [content for content in self._rules if content not in used]:
             rules = self._rules.pop(content)
-            self._retired.append((now + REST, partial(_drops, rules), rules.release))
+            self._resting += len(rules.keys)
+            self._retired.append((now + REST, partial(self._drops, rules), rules.release))
         contents = self._contents()
         self._closed = {c: why for c, why in self._closed.items() if c in contents}
         if self._stale or self._stale_words:
@@ -345,6 +383,10 @@ class Guards:
             ops.append(iter(self.names.forget(used | self.index.policies.keys())))
         return chain.from_iterable(ops)
 
+    def _drops(self, rules: Rules) -> Iterator[Op]:
+        self._resting -= len(rules.keys)
+        return iter(rules.drop_ops())
+
     def _settled(self) -> None:
         """Everything planned is in the kernel: who is judged otherwise now?"""
         if self._flipped:
@@ -366,10 +408,6 @@ class Guards:
             elif command.table == PEER:
                 self.peers.done(command)
                 self._flipped |= {c for c, pod in self.pods_guarded.items() if pod.set}
-
-
-def _drops(rules: Rules) -> Iterator[Op]:
-    return iter(rules.drop_ops())
 
 
 def _describe(

@@ -41,6 +41,10 @@ class Peers:
         self.rows = dict(rows)
         self.on = bool(rows)
 
+    def size(self) -> int:
+        """How many rows there are, or would be if some policy asked for identities."""
+        return self._store.claims.count(self._store.home.network)
+
     def learn_all(self) -> None:
         """Some policy asks for identities: give all of the mesh an id, for a new set's rows."""
         if not self.on:

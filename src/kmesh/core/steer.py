@@ -15,7 +15,7 @@ from kmesh.abi.layout import SLOT_SIZE, Reason
 from kmesh.core.adopt import bind, decode, decode_enrol, workloads
 from kmesh.core.commands import ROW
 from kmesh.core.dirty import Dirty
-from kmesh.core.guards import Guards
+from kmesh.core.guards import GuardLimits, Guards
 from kmesh.core.ids import Ids
 from kmesh.core.plan import Planner, frontend_of, order
 from kmesh.core.pods import Pods, decode_pod
@@ -73,6 +73,7 @@ class Steering:
         bypass_waypoints: bool = False,
         rows: Segments | None = None,
         exempt: Iterable[tuple[bytes, int]] = (),
+        limits: GuardLimits | None = None,
     ) -> None:
         self.store = store
         self.planner = Planner(segments, vip_capacity, open_reasons)
@@ -87,6 +88,7 @@ class Steering:
             rows or Segments(1 << 16, table=ROW),
             exempt,
             missing_open=bool(open_reasons >> Reason.WAITING & 1),
+            limits=limits,
         )
         self.started = False
         self._guarding = False
