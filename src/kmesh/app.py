@@ -22,7 +22,7 @@ from kmesh.bpf import load
 from kmesh.bpf.tables import KernelTables
 from kmesh.core.commands import ROW, Op, Phase
 from kmesh.core.delta import Session
-from kmesh.core.guards import GuardLimits
+from kmesh.core.guard_status import GuardLimits
 from kmesh.core.segments import Segments
 from kmesh.core.steer import Steering
 from kmesh.core.store import Store

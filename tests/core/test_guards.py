@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from kmesh.abi.layout import GuardMode, Reason
 from kmesh.bpf.fake import FakeKernel, FaultyTables
 from kmesh.core import addr
-from kmesh.core.guards import GuardLimits
+from kmesh.core.guard_status import GuardLimits
 from kmesh.core.model import Action, Authorization, Identity, Match, PolicyScope, StringMatch
 from kmesh.core.policy import Attempt, judge
 from kmesh.core.segments import Full, Segments
@@ -185,7 +185,7 @@ def run(kernel: FakeKernel, steps: list[tuple[Change, bool]]) -> None:
     law.now += 100
     law.settle()
     rules = law.kernel.scan_guards().rules
-    assert len(rules) == sum(len(r.keys) for r in law.steer.guards._rules.values())
+    assert len(rules) == sum(len(r.keys) for r in law.steer.guards.sets.rules.values())
 
 
 @settings(deadline=None)
@@ -281,6 +281,30 @@ def test_a_full_table_closes_the_pods_that_need_it_and_no_other(
     met = asked(law.kernel)
     assert met[7, PEERS[0], 80] is Reason.OVER_CAPACITY
     assert met[8, PEERS[0], 80] is Reason.ALLOWED
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_a_workload_that_is_gone_closes_its_pod(restart: bool) -> None:
+    law = Law(FakeKernel())
+    model = Model()
+    model.apply(Change({"a/p0": policy(100)}))
+    law.begin(model)
+    law.settle()
+    del model.workloads[uid("pod7")]
+    if restart:
+        law = Law(law.kernel)
+        law.begin(model)
+    else:
+        law.feed(Change(workloads={uid("pod7"): None}))
+    law.settle()
+    law.now += 100
+    law.settle()
+    assert asked(law.kernel)[7, PEERS[0], 80] is Reason.UNLISTED
+    assert asked(law.kernel)[8, PEERS[0], 80] is Reason.ALLOWED
+    assert "does not know" in law.steer.guards.pods_guarded[7].why
+    law.feed(Change(workloads={uid("pod7"): pod(7)}))
+    law.settle()
+    assert asked(law.kernel)[7, PEERS[0], 80] is Reason.ALLOWED
 
 
 def test_nothing_is_planned_before_both_answers_are_whole() -> None:

@@ -35,7 +35,8 @@ def test_far_from_the_limit(level: str, tmp_path: Path, monkeypatch: pytest.Monk
     maps, programs = load.load({}, entries)
     try:
         walked = {name: verified(fd) for name, fd in programs.items()}
-        assert set(walked) == {one.name for each in OBJECTS for one in each.programs}
+        needed = {one.name for each in OBJECTS if not each.without for one in each.programs}
+        assert walked.keys() >= needed
         assert 0 < max(walked.values()) < MOST, walked
     finally:
         load.close([*maps.values(), *programs.values()])

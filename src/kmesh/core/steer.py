@@ -15,7 +15,7 @@ from kmesh.abi.layout import SLOT_SIZE, Reason
 from kmesh.core.adopt import bind, decode, decode_enrol, workloads
 from kmesh.core.commands import ROW
 from kmesh.core.dirty import Dirty
-from kmesh.core.guards import GuardLimits, Guards
+from kmesh.core.guards import Guards
 from kmesh.core.ids import Ids
 from kmesh.core.plan import Planner, frontend_of, order
 from kmesh.core.pods import Pods, decode_pod
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from kmesh.core.commands import Op, Owner
+    from kmesh.core.guard_status import GuardLimits
     from kmesh.core.model import Authorization, Service, Workload
     from kmesh.core.render import View
     from kmesh.core.store import Frontend, Store

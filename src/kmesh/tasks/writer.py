@@ -156,7 +156,7 @@ class Writer:
         vips, slots = self._tables.capacity()
         self.steering.planner.vip_capacity = vips
         self.steering.planner.segments.grow(slots)
-        self.steering.guards.rows.grow(self._tables.row_capacity())
+        self.steering.guards.sets.rows.grow(self._tables.row_capacity())
         self._grown += 1
         log.info("tables grown: %d records, %d slots", vips, slots)
 

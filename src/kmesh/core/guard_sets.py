@@ -1,0 +1,144 @@
+"""The compiled sets that guards lead to: made when needed, removed a rest after they were used."""
+
+from __future__ import annotations
+
+from collections import deque
+from functools import partial
+from itertools import chain
+from typing import TYPE_CHECKING
+
+from kmesh.abi.layout import MatchKey, PrefixKey
+from kmesh.core.commands import PREFIX, Drop, Op, Phase
+from kmesh.core.guard_rows import Rules
+from kmesh.core.policy_sets import PolicySet, TooManyRules
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Iterator
+
+    from kmesh.core.guard_names import GuardNames
+    from kmesh.core.guard_status import GuardLimits
+    from kmesh.core.model import Authorization
+    from kmesh.core.peers import Peers
+    from kmesh.core.segments import Segments
+
+REST = 2.0  # seconds; a program that has just read a guard still looks its set up
+Content = tuple["Authorization", ...]
+
+
+class TooBig(Exception):
+    """Policies that do not fit a table, and what to raise."""
+
+
+class GuardSets:
+    """Sets by the policies in them. ``closed`` says why a content cannot be had."""
+
+    def __init__(
+        self, rows: Segments, names: GuardNames, peers: Peers, limits: GuardLimits
+    ) -> None:
+        self.rows, self.limits = rows, limits
+        self.rules: dict[Content, Rules] = {}
+        self.closed: dict[Content, str] = {}
+        self._names, self._peers = names, peers
+        self._retired: deque[tuple[float, Callable[[], Iterator[Op]], Callable[[float], None]]]
+        self._retired = deque()
+        self._stale: list[Op] = []
+        self._stale_words = 0
+        self._last = self._resting = 0
+
+    @property
+    def values(self) -> int:
+        """Rows of km_prefix and km_match, those that are about to go included."""
+        return sum(len(rules.keys) for rules in self.rules.values()) + self._resting
+
+    @property
+    def next_due(self) -> float | None:
+        """When something has rested."""
+        return self._retired[0][0] if self._retired else None
+
+    def adopt(self, used: Iterable[int], rules: Collection[tuple[str, bytes]], words: int) -> None:
+        """Sets that lie in the kernel: in force until ``retire``; their ids are not used again."""
+        found = [(PrefixKey if t == PREFIX else MatchKey).unpack(key).set for t, key in rules]
+        self._last = max([*used, *found], default=0)
+        self._stale = [Op(Phase.DROP_RULES, Drop(table, key), None) for table, key in rules]
+        self._stale_words = words
+        if words:
+            self.rows.reserve(0, words)
+
+    def need(self, contents: Iterable[Content]) -> None:
+        """Compile what is new, or say in ``closed`` why it cannot be had.
+
+        Raises Full with nothing taken for the set that did not fit.
+        """
+        for content in contents:
+            if content and content not in self.rules and content not in self.closed:
+                try:
+                    self.rules[content] = self._compile(content)
+                except (TooManyRules, TooBig) as error:
+                    self.closed[content] = str(error)
+
+    def refuse(self, contents: Iterable[Content]) -> None:
+        """km_row cannot grow: what is not there yet is closed."""
+        why = f"km_row is full: --max-policy-words is {self.rows.capacity}"
+        self.closed |= {content: why for content in contents if content not in self.rules}
+
+    def take_ops(self) -> list[Op]:
+        """Operations that put what is new."""
+        return [op for rules in self.rules.values() for op in rules.take_ops()]
+
+    def retire(self, used: Collection[Content], now: float) -> None:
+        """What is not used any more may be removed after a rest."""
+        for content in [content for content in self.rules if content not in used]:
+            rules = self.rules.pop(content)
+            self._resting += len(rules.keys)
+            self._retired.append((now + REST, partial(self._drops, rules), rules.release))
+        self.closed = {content: why for content, why in self.closed.items() if content in used}
+        if self._stale or self._stale_words:
+            release = partial(self._release, self._stale_words)
+            self._retired.append((now + REST, partial(iter, self._stale), release))
+            self._stale, self._stale_words = [], 0
+
+    def take_due(self, now: float, known: Collection[str]) -> Iterator[Op]:
+        """Operations of what has rested; its rows are given back, and rest once more.
+
+        Policies that are not ``known`` and in no set lose their names.
+        """
+        ops: list[Iterator[Op]] = []
+        while self._retired and self._retired[0][0] <= now:
+            _, drops, release = self._retired.popleft()
+            ops.append(drops())
+            release(now)
+        if ops and not self._retired:
+            used = {owner for rules in self.rules.values() for owner in rules.compiled.owners}
+            ops.append(iter(self._names.forget({*used, *known})))
+        return chain.from_iterable(ops)
+
+    def _compile(self, content: Content) -> Rules:
+        compiled = PolicySet(content)
+        if compiled.peers:
+            _require(self._peers.size(), self.limits.peers, "km_peer", "peers")
+            self._peers.learn_all()
+        policies = len(self._names.used | {policy.key for policy in content})
+        _require(policies, self.limits.policies, "km_policy", "policies")
+        names = self._names
+        rules = Rules(self._last + 1, compiled, self.rows, names.policy, names.identities)
+        try:
+            values = self.values + len(rules.keys)
+            _require(values, self.limits.values, "km_match", "policy-values")
+        except TooBig:
+            rules.release(0.0)
+            raise
+        self._last += 1
+        return rules
+
+    def _drops(self, rules: Rules) -> Iterator[Op]:
+        self._resting -= len(rules.keys)
+        return iter(rules.drop_ops())
+
+    def _release(self, words: int, now: float) -> None:
+        if words:
+            self.rows.release(0, words, now)
+
+
+def _require(need: int, most: int, table: str, option: str) -> None:
+    if need > most:
+        raise TooBig(f"{table} would need {need} rows, --max-{option} is {most}")
