@@ -40,14 +40,13 @@ static __always_inline __u64 km_word(__u32 index)
 
 /*
  * All rows' word at an offset. Not static, as what calls it: the verifier walks
- * through a global function once, not once for every call.
+ * through a global function once, not once for every call. Numbers only, because
+ * Linux 5.10 takes no pointers there: two rows each.
  */
-__noinline __u64 km_all(struct km_rows *rows, __u32 at)
+__noinline __u64 km_all(__u64 where, __u64 who, __u32 at)
 {
-	if (!rows)
-		return 0;
-	return km_word(rows->source + at) & km_word(rows->destination + at) &
-	       km_word(rows->identity + at) & km_word(rows->port + at);
+	return km_word((__u32)where + at) & km_word((where >> 32) + at) &
+	       km_word((__u32)who + at) & km_word((who >> 32) + at);
 }
 
 /*
@@ -70,18 +69,19 @@ static __always_inline __u32 km_lowest(__u64 word)
 
 /*
  * The first bit that all rows have, among the 64 words of a group and within the
- * words [from, to). The limits are a mask beforehand: compared in the loop, every
- * turn of it would be another state to older verifiers.
+ * words [limits >> 32, (__u32)limits); words begin at at_words. The limits are a
+ * mask beforehand: compared in the loop, every turn of it would be another state
+ * to older verifiers.
  */
-__noinline __u32 km_first_of(struct km_rows *rows, __u32 at_words, __u32 group, __u32 from, __u32 to)
+__noinline __u32 km_first_of(__u64 where, __u64 who, __u32 at_words, __u32 group, __u64 limits)
 {
-	__u32 start = group * 64;
+	__u32 start = group * 64, from = limits >> 32, to = limits;
 	__u64 candidates, word;
 	__u32 at;
 
-	if (!rows || to <= start || from >= start + 64)
+	if (to <= start || from >= start + 64)
 		return KM_BIT_NONE;
-	candidates = km_all(rows, group);
+	candidates = km_all(where, who, group);
 	if (from > start)
 		candidates &= ~0ull << ((from - start) & 63);
 	if (to < start + 64)
@@ -90,7 +90,7 @@ __noinline __u32 km_first_of(struct km_rows *rows, __u32 at_words, __u32 group, 
 		if (!candidates)
 			break;
 		at = start + km_lowest(candidates);
-		word = km_all(rows, at_words + at);
+		word = km_all(where, who, at_words + at);
 		if (word)
 			return at * 64 + km_lowest(word);
 		candidates &= candidates - 1;
@@ -99,15 +99,18 @@ __noinline __u32 km_first_of(struct km_rows *rows, __u32 at_words, __u32 group, 
 }
 
 /* The first bit of the words [from, to) that all rows have, or KM_BIT_NONE. */
-__noinline __u32 km_first(struct km_rows *rows, __u32 words, __u32 from, __u32 to)
+static __noinline __u32 km_first(struct km_rows *rows, __u32 words, __u32 from, __u32 to)
 {
-	__u32 summaries = (words + 63) / 64, bit;
+	__u64 where, who;
+	__u32 bit;
 
 	if (!rows || from >= to)
 		return KM_BIT_NONE;
+	where = (__u64)rows->source << 32 | rows->destination;
+	who = (__u64)rows->identity << 32 | rows->port;
 #pragma unroll
 	for (int group = 0; group < KM_MOST_WORDS / 64; group++) {
-		bit = km_first_of(rows, summaries, group, from, to);
+		bit = km_first_of(where, who, (words + 63) / 64, group, (__u64)from << 32 | to);
 		if (bit != KM_BIT_NONE)
 			return bit;
 	}
