@@ -54,13 +54,13 @@ def types(session: nox.Session) -> None:
 @nox.session(python=sys.executable)
 def bpf(session: nox.Session) -> None:
     """The BPF objects with every warning an error; static assertions are part of abi.h."""
-    target = Path(session.create_tmp()) / "sock.bpf.o"
+    target = Path(session.create_tmp()) / "object.bpf.o"
     include = f"-I/usr/include/{os.uname().machine}-linux-gnu"
     for level in ("v2", "v3"):
         flags = ["-target", "bpf", f"-mcpu={level}", "-O2", "-g", "-Wall", "-Wextra", "-Werror"]
-        source = ["-c", "src/kmesh/bpf_c/sock.bpf.c", "-o", str(target)]
         flags += ["-Wno-sign-compare", include]
-        session.run("clang", *flags, *source, external=True)
+        for source in sorted(Path("src/kmesh/bpf_c").glob("*.bpf.c")):
+            session.run("clang", *flags, "-c", str(source), "-o", str(target), external=True)
 
 
 @nox.session(python=sys.executable)
