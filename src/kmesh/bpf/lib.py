@@ -149,9 +149,9 @@ def helper_allowed(attach_type: int, helper: int) -> bool:
     return bool(check(lib.km_helper_allowed(attach_type, helper), "probe a helper"))
 
 
-def attach_cgroup(program: int, cgroup: int, attach_type: int) -> int:
-    """A new link's fd."""
-    return check(lib.km_link_cgroup(program, cgroup, attach_type), "attach to the cgroup")
+def attach(program: int, target: int, attach_type: int) -> int:
+    """A new link's fd; ``target`` is an open cgroup or network namespace."""
+    return check(lib.km_link(program, target, attach_type), "attach a program")
 
 
 def run_iterator(program: int, netns: int) -> None:

@@ -10,14 +10,14 @@ import logging
 import mmap
 import os
 from contextlib import ExitStack
-from errno import ENOLINK
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple
 
 from kmesh.abi.layout import FINGERPRINT, META_SIZE, Meta
 from kmesh.bpf import lib, mounts
-from kmesh.bpf.objects import CGROUP, MAPS, OBJECTS, SK_LOOKUP, Object
+from kmesh.bpf.netns import NamespaceLinks
+from kmesh.bpf.objects import CGROUP, MAPS, OBJECTS, Object
 from kmesh.errors import BpfError, CapacityError, ProgramRefused
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 GROWING = ("km_vip", "km_slot", "km_row")
-GUARD = "authz_"  # links of the namespaces: links/authz_<cookie>
 TRIES = ("km_cidr", "km_prefix", "km_exempt")
 MAPPED = ("km_slot", "km_row")
 NEXT = "_next"  # bpffs refuses names with a dot
@@ -72,7 +71,7 @@ class DataPlane:
         self.root = f"{bpffs}/kmesh"
         self.maps: dict[str, int] = {}
         self.programs: dict[str, int] = {}
-        self.namespaces: dict[int, str] = {}
+        self.guards = NamespaceLinks(f"{self.root}/links")
         self._swap = Lock()
         self._cgroup2 = cgroup2
         self._sizes = sizes
@@ -126,28 +125,6 @@ class DataPlane:
         if words > have:
             self.replace({"km_row": words})
 
-    def guard(self, cookie: int) -> None:
-        """Attach the program that guards a namespace, and pin the link. Raises BpfError."""
-        pin = f"{self.root}/links/{GUARD}{cookie}"
-        if os.path.exists(pin):
-            return
-        path = self.namespaces.get(cookie)
-        if path is None:
-            sentence = f"the path of the network namespace with cookie {cookie} is not known"
-            raise BpfError(sentence, next_step="Enrol the pod again.")
-        try:
-            netns = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        except OSError as error:
-            raise BpfError(f"{path}: {error.strerror}", error.errno or 0) from error
-        try:
-            link = lib.attach_cgroup(self.programs["km_admit"], netns, SK_LOOKUP)
-        finally:
-            os.close(netns)
-        try:
-            lib.pin(link, pin)
-        finally:
-            os.close(link)
-
     def evict(self, cookie: int) -> bool:
         """End the open connections of a guarded namespace that its policies do not allow now;
         False when this kernel cannot. Enters the namespace: run in a thread of its own."""
@@ -157,25 +134,11 @@ class DataPlane:
             with self._swap:
                 program = os.dup(self.programs["km_evict"])
             stack.callback(os.close, program)
-            link = lib.pinned(f"{self.root}/links/{GUARD}{cookie}")
-            if link is None:
-                return True
-            stack.callback(os.close, link)
-            netns = mounts.open_netns(lib.link_netns(link), self.namespaces.get(cookie))
+            netns = self.guards.open(cookie)
             if netns is not None:
                 stack.callback(os.close, netns)
                 lib.run_iterator(program, netns)
         return True
-
-    def unguard(self, cookie: int) -> None:
-        """Remove the link of a namespace; absent is fine."""
-        remove(f"{self.root}/links/{GUARD}{cookie}")
-        self.namespaces.pop(cookie, None)
-
-    def guarded(self) -> list[int]:
-        """Cookies of the namespaces that have a link."""
-        pins = Path(f"{self.root}/links").glob(f"{GUARD}*")
-        return [int(pin.name.removeprefix(GUARD)) for pin in pins]
 
     def close(self) -> None:
         """Let go of everything; pins, and with them programs and maps, stay."""
@@ -195,27 +158,12 @@ class DataPlane:
             else:
                 cgroup = os.open(self._cgroup2, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
                 try:
-                    link = lib.attach_cgroup(programs[each.name], cgroup, each.attach_type)
+                    link = lib.attach(programs[each.name], cgroup, each.attach_type)
                 finally:
                     os.close(cgroup)
                 lib.pin(link, path)
             os.close(link)
-        for pin in Path(f"{self.root}/links").glob(f"{GUARD}*"):
-            guard = lib.pinned(str(pin))
-            if guard is not None:
-                self._renew(guard, programs["km_admit"], pin)
-
-    @staticmethod
-    def _renew(link: int, program: int, pin: Path) -> None:
-        """A link whose namespace is gone leads nowhere any more."""
-        try:
-            lib.replace_program(link, program)
-        except BpfError as error:
-            if error.errno != ENOLINK:
-                raise
-            pin.unlink()
-        finally:
-            os.close(link)
+        self.guards.renew(programs["km_admit"])
 
 
 def start(bpffs: str, cgroup2: str, sizes: Sizes) -> DataPlane:

@@ -80,18 +80,3 @@ def lock(directory: str) -> int:
         os.close(fd)
         raise AlreadyRunning(f"{directory} is in use by {holder(directory)}") from None
     return fd
-
-
-def open_netns(inode: int, path: str | None) -> int | None:
-    """An fd of the network namespace with this inode: by its path, else by a process that is in
-    it; None when neither leads there."""
-    processes = (f"/proc/{pid}/ns/net" for pid in os.listdir("/proc") if pid.isdigit())
-    for candidate in (path, *processes) if path else processes:
-        try:
-            fd = os.open(candidate, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        except OSError:  # the process has ended, or the path is gone
-            continue
-        if os.fstat(fd).st_ino == inode:
-            return fd
-        os.close(fd)
-    return None

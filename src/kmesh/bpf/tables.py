@@ -99,7 +99,7 @@ class KernelTables:
 
     def remember(self, cookie: int, netns: str) -> None:
         """Where to attach when the pod is to be guarded."""
-        self._plane.namespaces[cookie] = netns
+        self._plane.guards.paths[cookie] = netns
 
     def row_capacity(self) -> int:
         """Words of km_row that fit now."""
@@ -122,7 +122,7 @@ class KernelTables:
         }
         return FoundGuards(
             guards, [(table, key) for table, key, _ in rules], dict(lib.rows(maps[PEER])), names,
-            [key for key, _ in lib.walk(maps[EXEMPT])], self._plane.guarded(),
+            [key for key, _ in lib.walk(maps[EXEMPT])], self._plane.guards.cookies(),
             row_words(guards.values(), rules),
         )  # fmt: skip
 
@@ -167,14 +167,15 @@ class KernelTables:
             if table in BATCHED:
                 return lib.update_many(self._plane.maps[table], rows)
             if table == LINK:
-                return _each(lambda row: self._plane.guard(int.from_bytes(row[0], "little")), rows)
+                return _each(self._guard, rows)
             if table == VERDICT:
                 return _each(self._count, rows)
             return _each(lambda row: lib.update(self._plane.maps[table], *row), rows)
         if kind is Drop:
             keys = [c.key for c in commands if isinstance(c, Drop)]
+            guards = self._plane.guards
             if table == LINK:
-                return _each(lambda key: self._plane.unguard(int.from_bytes(key, "little")), keys)
+                return _each(lambda key: guards.detach(int.from_bytes(key, "little")), keys)
             return _each(lambda key: lib.delete(self._plane.maps[table], key), keys)
         count = 0
         for command in commands:
@@ -187,6 +188,10 @@ class KernelTables:
                 self._slots[start : start + len(command.slots)] = command.slots
             count += 1
         return count, None
+
+    def _guard(self, row: tuple[bytes, bytes]) -> None:
+        admit = self._plane.programs["km_admit"]
+        self._plane.guards.attach(int.from_bytes(row[0], "little"), admit)
 
     def _count(self, row: tuple[bytes, bytes]) -> None:
         """A counter that is there already goes on counting."""

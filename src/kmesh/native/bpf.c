@@ -119,9 +119,9 @@ int km_lookup_batch(int fd, const void *in, void *out, void *keys, void *values,
 	return bpf_map_lookup_batch(fd, (void *)in, out, keys, values, count, NULL) ? -errno : 0;
 }
 
-int km_link_cgroup(int program, int cgroup, int attach_type)
+int km_link(int program, int target, int attach_type)
 {
-	int fd = bpf_link_create(program, cgroup, attach_type, NULL);
+	int fd = bpf_link_create(program, target, attach_type, NULL);
 
 	return fd < 0 ? -errno : fd;
 }

@@ -35,7 +35,7 @@ int km_prog_run_time(int fd, uint64_t *ns, uint64_t *runs);
 int km_prog_map_ids(int fd, uint32_t *ids, uint32_t room);
 int km_update_batch(int fd, const void *keys, const void *values, uint32_t *count);
 int km_lookup_batch(int fd, const void *in, void *out, void *keys, void *values, uint32_t *count);
-int km_link_cgroup(int program, int cgroup, int attach_type);
+int km_link(int program, int target, int attach_type);
 int km_run_iterator(int program, int netns);
 int64_t km_link_netns(int link);
 int km_link_replace(int link, int program);
