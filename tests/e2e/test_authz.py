@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from kmesh.cli.main import main
 from kmesh.core.events import AUTHORIZATION
+from kmesh.errors import KmeshError
 from tests.e2e.agent import until
 from tests.e2e.peers import pod as workload
 from tests.e2e.peers import policy
@@ -148,6 +150,27 @@ def test_a_denial_is_recorded_once_a_second_for_a_pair(
     assert state["authorization"]["verdicts"]["default/d"] == {"denied": 20}
     assert len(state["authorization"]["denials"]) < 20
     assert "by default/d" in agent.tail()
+
+
+def test_why_names_the_rule(
+    agent: Agent, plane: Plane, door: Namespace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    apply(plane, policy("a", {"destinationPorts": [1]}, ONLY_FRIEND))
+    found = agent.api.why(FRIEND, SERVER, 8080)
+    assert (found["allowed"], found["policy"], found["rule"]) == (True, "default/a", 1)
+    assert found["source_identity"] == "cluster.local/ns/default/sa/default"
+    found = agent.api.why(STRANGER, SERVER, 8080)
+    assert (found["allowed"], found["reason"], found["source_workload"]) == (
+        False, "not_allowed", None,
+    )  # fmt: skip
+    with pytest.raises(KmeshError, match="belongs to no workload"):
+        agent.api.why(STRANGER, "10.1.0.77", 8080)
+    where = ["--run-dir", str(agent.api.socket.parent)]
+    assert main(["why", FRIEND, f"{SERVER}:8080", *where]) == 0
+    assert "allowed: allowed by default/a, rule 2" in capsys.readouterr().out
+    assert main(["why", STRANGER, f"{SERVER}:8080", *where]) == 1
+    assert "denied: not_allowed" in capsys.readouterr().out
+    assert main(["why", STRANGER, SERVER, *where]) == 2
 
 
 class Hammer:

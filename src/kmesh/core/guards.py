@@ -17,6 +17,7 @@ from kmesh.core.guard_names import GuardNames
 from kmesh.core.guard_sets import GuardSets
 from kmesh.core.guard_status import GuardLimits, GuardStatistics, PodGuard, describe, unknown
 from kmesh.core.peers import Peers
+from kmesh.core.policy import Attempt, Verdict, covers, judge
 from kmesh.core.policy_index import Applicable, PolicyIndex
 
 if TYPE_CHECKING:
@@ -137,6 +138,22 @@ class Guards:
         """km_row cannot grow: whoever needs new rows is closed."""
         self.sets.refuse(self._contents())
         self._dirty = True
+
+    def explain(self, source: bytes, destination: bytes, port: int) -> Verdict | None:
+        """What a connection between 16-byte addresses meets by what is wanted now, and which rule
+        decides; None when the destination belongs to no workload."""
+        workload = self.peers.owner(destination)
+        if workload is None:
+            return None
+        if source == destination or any(covers(cidr, source) for cidr in self.exempt):
+            return Verdict(Reason.EXEMPT)
+        applicable = self.index.of(workload)
+        closed = self._closing(applicable)
+        if closed is not None:
+            return Verdict(closed)
+        peer = self.peers.owner(source)
+        identity = peer.identity if peer else None
+        return judge(applicable.policies, Attempt(source, destination, port, identity))
 
     def statistics(self) -> GuardStatistics:
         """For metrics and dumps."""

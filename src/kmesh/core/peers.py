@@ -61,7 +61,7 @@ class Peers:
 
     def prepare(self, rules: Iterable[Rules]) -> None:
         """Give identities that are about to appear their rows in these sets. Raises Full."""
-        owners = (self._owner(addr) for addr in self._touched)
+        owners = (self.owner(addr) for addr in self._touched)
         new = {w.identity: self._names.identity(w.identity) for w in owners if w is not None}
         if new:
             for each in rules:
@@ -79,7 +79,7 @@ class Peers:
             addresses = dict.fromkeys((*addresses, *self.rows))
             self._complete = True
         for addr in addresses:
-            owner = self._owner(addr)
+            owner = self.owner(addr)
             if owner is None or owner.identity not in self._names.identities:
                 # Without an owner, or its identity came meanwhile and is about to be prepared.
                 if addr in self.rows:
@@ -97,7 +97,8 @@ class Peers:
         else:
             self.rows.pop(command.key, None)
 
-    def _owner(self, addr: bytes) -> Workload | None:
+    def owner(self, addr: bytes) -> Workload | None:
+        """The workload whose identity a peer at this address has."""
         network = self._store.home.network
         uid = self._store.claims.owner(network, addr)
         return None if uid is None else self._store.workloads.get(uid)

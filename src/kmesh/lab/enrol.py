@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import socket
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 import orjson
 
@@ -64,6 +65,12 @@ class Daemon:
             raise LabError(
                 f"GET /state at {self.socket} gave no map", "Check the daemon's version."
             )
+        return answer
+
+    def why(self, source: str, destination: str, port: int) -> dict[str, Any]:
+        """Which policy decides on a connection: ``{"allowed": bool, "reason": str, ...}``."""
+        query = urlencode({"source": source, "destination": destination, "port": port})
+        answer: dict[str, Any] = self._call("GET", f"/why?{query}")
         return answer
 
     def _call(self, method: str, path: str, body: object = None) -> Any:
