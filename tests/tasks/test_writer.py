@@ -312,3 +312,16 @@ async def test_cancelled_at_any_await_tables_and_mirror_agree() -> None:
     else:
         raise AssertionError("never got through")
     assert steps > 5
+
+
+async def test_what_is_asked_is_done_between_batches_and_its_error_is_the_askers() -> None:
+    def fail() -> None:
+        raise CapacityError("no room", 3)
+
+    async with running(FakeKernel()) as rig:
+        rig.offer(service(WEB, IP), A)
+        with anyio.fail_after(20):
+            assert await rig.writer.ask(lambda: rig.steering.idle()) in (True, False)
+            with pytest.raises(CapacityError, match="no room"):
+                await rig.writer.ask(fail)
+        await rig.until({"10.1.0.1"})

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
+from asyncio import Future, get_running_loop
 from collections import deque
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
 TAKE = 256
 KEPT_DELAYS = 2048
 
@@ -57,6 +59,7 @@ class Writer:
         self._tables, self._report, self._clock = tables, report, clock
         self._policies: dict[str, Authorization | None] = {}
         self._commits: deque[tuple[Commit, float]] = deque()
+        self._asked: deque[Callable[[], None]] = deque()
         self._delays: deque[float] = deque(maxlen=KEPT_DELAYS)
         self._received: float | None = None
         self._revision = self._ops = self._batches = 0
@@ -92,6 +95,23 @@ class Writer:
         self.steering.withdraw(cookie)
         self.mailbox.nudge()
 
+    async def ask(self, work: Callable[[], T]) -> T:
+        """What ``work`` returns when the writer calls it between two of its batches; what it raises
+        is raised here. It must not take longer than a slice of work, a few milliseconds."""
+        answer: Future[T] = get_running_loop().create_future()
+
+        def run() -> None:
+            if answer.cancelled():
+                return
+            try:
+                answer.set_result(work())
+            except Exception as error:  # noqa: BLE001 raised where it was asked
+                answer.set_exception(error)
+
+        self._asked.append(run)
+        self.mailbox.nudge()
+        return await answer
+
     async def run(self) -> None:
         """Write until cancelled; a batch in flight is always finished."""
         while True:
@@ -104,6 +124,8 @@ class Writer:
 
     async def _turn(self) -> bool:
         """One slice of work, a few milliseconds; whether there may be more."""
+        while self._asked:
+            self._asked.popleft()()
         taken = self.mailbox.take(TAKE)
         if taken:
             self.steering.put(taken)
