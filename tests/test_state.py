@@ -50,9 +50,9 @@ def test_every_part_is_json_and_names_its_layer(app: App) -> None:
     app.steering.failing[addr.parse("10.9.0.1"), 128] = Failure(1, 0.0, "no room")
     app.steering.failing[7] = Failure(1, 0.0, "no pods")
     found = orjson.loads(orjson.dumps(app.state()))
-    assert set(found) == {
+    assert set(found) >= {
         "version", "synced", "revision", "xds", "planner", "failing", "writer", "mailbox",
-        "kernel", "loop", "restarts", "process",
+        "kernel", "authorization", "loop", "restarts", "process",
     }  # fmt: skip
     assert found["synced"] is False
     assert found["failing"] == {"10.9.0.1": "no room", "pod 7": "no pods"}
