@@ -31,7 +31,7 @@ class Page(NamedTuple):
     @property
     def summary(self) -> str:
         """The first sentence of the meaning."""
-        return re.split(r"(?<=\.)\s", " ".join(self.meaning.split()), maxsplit=1)[0]
+        return re.split(r"(?<=\.)\s(?=[A-Z])", " ".join(self.meaning.split()), maxsplit=1)[0]
 
 
 class _Class(NamedTuple):
