@@ -28,9 +28,13 @@ from kmesh.core.steer import Steering
 from kmesh.core.store import Store
 from kmesh.errors import KmeshError
 from kmesh.state import cpu_seconds, describe
+from kmesh.tasks.collect import Sources
 from kmesh.tasks.evict import Evictor
+from kmesh.tasks.fill import Filler
 from kmesh.tasks.lag import Lag
+from kmesh.tasks.metrics import MetricsServer
 from kmesh.tasks.pods import PodServer
+from kmesh.tasks.profile import RunTime
 from kmesh.tasks.ring import DenialReader
 from kmesh.tasks.supervisor import Supervisor
 from kmesh.tasks.writer import Writer
@@ -65,6 +69,37 @@ class App:
         self.supervisor = Supervisor()
         self.pods = PodServer(Path(config.run_dir) / "kmesh.sock", self.writer, self.state)
         self.xds = self._client(config)
+        limits = {"km_vip": config.max_vips, "km_slot": config.max_slots}
+        limits["km_row"] = config.max_policy_words
+        self.filler = Filler(self.plane, self.writer, limits, self._planned)
+        self.run_time = RunTime(config.profiling)
+        self.sources = self._sources()
+        self.metrics = self._metrics(config)
+
+    def _planned(self) -> dict[str, int]:
+        """Entries in use of the tables that are arrays."""
+        found = self.steering.statistics(), self.steering.guards.statistics()
+        return {"km_slot": found[0].segments.used, "km_row": found[1].row_words}
+
+    def _sources(self) -> Sources:
+        return Sources(
+            plane=self.plane,
+            tables=self.tables,
+            session=self.session,
+            writer=self.writer,
+            lag=self.lag,
+            supervisor=self.supervisor,
+            xds=self.xds,
+            evictor=self.evictor,
+            denials=self.denials,
+            filler=self.filler,
+            run_time=self.run_time,
+        )
+
+    def _metrics(self, config: Config) -> MetricsServer | None:
+        if config.metrics_address is None:
+            return None
+        return MetricsServer(config.metrics_address, self.sources.parts, self.writer)
 
     def _client(self, config: Config) -> XdsClient | None:
         options, decoder = config.xds(), Decoder()
@@ -88,6 +123,9 @@ class App:
                 tasks.start_soon(self.denials.run)
                 tasks.start_soon(self._spare_the_collector)
                 await tasks.start(self.pods.run)
+                if self.metrics is not None:
+                    tasks.start_soon(self.supervisor.keep, "fill", self.filler.run)
+                    tasks.start_soon(self.supervisor.keep, "metrics", self.metrics.run)
                 if self.xds is not None:
                     tasks.start_soon(self.supervisor.keep, "xds", self.xds.run)
                 log.info("ready: %s", self.pods.path)
@@ -95,6 +133,7 @@ class App:
                 log.info("stopping; programs and maps stay pinned below %s", self.plane.root)
                 tasks.cancel_scope.cancel()
         finally:
+            self.run_time.switch(False)
             self.plane.close()
 
     def state(self) -> dict[str, Json]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from kmesh import options
 from kmesh.core import values
 from kmesh.core.events import Json, Node
-from kmesh.core.options import Target, XdsOptions
+from kmesh.core.options import Listen, Target, XdsOptions
 from kmesh.options import Option, Parser, row
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 IDENTITY, PLANE, DATA, PROCESS = "Identity", "Control plane", "Data plane", "Process"
+WATCH = "Observability"
 
 
 def _default_address(environ: Mapping[str, str]) -> str:
@@ -129,6 +130,13 @@ class Config:
     segment_rest: float = row(
         DATA, "--segment-rest", "", values.seconds(0, 60), "2",
         "seconds before the slots of a replaced endpoint set are used again")
+
+    metrics_address: Listen | None = row(
+        WATCH, "--metrics-address", "", values.listen, ":15020",
+        "where metrics are served: host:port or :port; empty for nowhere", empty=True)
+    profiling: bool = row(
+        WATCH, "--profiling", "", values.boolean, "false",
+        "let the kernel measure the run time of BPF programs", bare="true")
 
     run_dir: str = row(
         PROCESS, "--run-dir", "", values.path, "/run/kmesh", "directory of the socket and the lock")

@@ -20,7 +20,6 @@ UNAVAILABLE = (
     "--enable-mda",
     "--monitoring",
     "--periodic-report",
-    "--profiling",
     "--cni-etc-path",
     "--conflist-name",
     "--plugin-cni-chained",
@@ -43,6 +42,7 @@ class Option(NamedTuple):
     empty: bool = False
     shown: str = ""
     parse_name: Callable[[str], str] = values.text
+    bare: str = ""  # the value of a flag that is given without one
 
     @property
     def collects(self) -> bool:
@@ -98,7 +98,8 @@ def add(parser: argparse.ArgumentParser, options: Iterable[tuple[str, Option]]) 
         groups[option.group] = group
         text = option.describe().replace("%", "%%")
         metavar = option.flag.rpartition("-")[2].upper()
-        group.add_argument(option.flag, dest=name, metavar=metavar, help=text)
+        more: dict[str, Any] = {"nargs": "?", "const": option.bare} if option.bare else {}
+        group.add_argument(option.flag, dest=name, metavar=metavar, help=text, **more)
     for flag in UNAVAILABLE:
         hidden = argparse.SUPPRESS
         parser.add_argument(flag, nargs="?", action=_Unavailable, dest=hidden, help=hidden)

@@ -56,7 +56,8 @@ class Agent:
         return [
             *(*KMESH, "daemon", "--run-dir", str(self.run_dir)),
             *("--bpf-fs-path", str(self.bpffs), "--node-name", "n1"),
-            *("--xds-address", self._xds, *options),
+            # Agents of other test runs may be on this machine.
+            *("--metrics-address", "", "--xds-address", self._xds, *options),
         ]
 
     def start(self, *options: str) -> None:

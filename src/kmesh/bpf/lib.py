@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from errno import EACCES, ENOENT, ENOPROTOOPT, EPERM, errorcode
+from errno import EACCES, ENOENT, ENOPROTOOPT, ENOSPC, EPERM, errorcode
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -18,6 +18,9 @@ BATCH = 4096
 SET_RETVAL = 187
 GET_NETNS_COOKIE = 122
 PER_CPU = (5, 6, 10)  # BPF_MAP_TYPE_: hash, array, LRU hash
+HASHES = (1, 5, 9, 10)  # BPF_MAP_TYPE_: hash, per CPU, LRU, LRU per CPU
+TRIE = 11
+RUN_TIME = 0  # BPF_STATS_RUN_TIME
 COOKIE_OBJECT = str(Path(__file__).parent.parent / "bpf_c" / "cookie.bpf.o")
 
 
@@ -116,7 +119,7 @@ def rows(fd: int) -> Iterator[tuple[bytes, bytes]]:
         values = ffi.new("char[]", size * room)
         count = ffi.new("uint32_t *", room)
         rc = lib.km_lookup_batch(fd, token, following, keys, values, count)
-        if rc == -28 and room < 1 << 24:  # one bucket holds more than the batch
+        if rc == -ENOSPC and room < 1 << 24:  # one bucket holds more than the batch
             room *= 2
             continue
         if rc != -ENOENT:
@@ -135,13 +138,45 @@ def rows(fd: int) -> Iterator[tuple[bytes, bytes]]:
 def walk(fd: int) -> Iterator[tuple[bytes, bytes]]:
     """All rows of any map, one at a time (LPM tries have no batches everywhere)."""
     info = map_info(fd)
-    key, following = ffi.NULL, ffi.new("char[]", info.key_size)
-    while _libc(lib.bpf_map_get_next_key(fd, key, following)) == 0:
-        raw = bytes(ffi.buffer(following))
+    for raw in _keys(fd, info.key_size):
         value = lookup(fd, raw, info.row_size)
         if value is not None:
             yield raw, value
-        key, following = following, ffi.new("char[]", info.key_size)
+
+
+def count(fd: int) -> int | None:
+    """Entries of a hash map or trie, None for other types. Takes about half a microsecond each,
+    and nothing else may run in this thread meanwhile."""
+    info = map_info(fd)
+    if info.type == TRIE:
+        return sum(1 for _ in _keys(fd, info.key_size))
+    if info.type not in HASHES:
+        return None
+    room = BATCH
+    total = 0
+    token, following = ffi.NULL, ffi.new("char[]", 8)
+    keys, values = ffi.new("char[]", info.key_size * room), ffi.new("char[]", info.row_size * room)
+    while True:
+        found = ffi.new("uint32_t *", room)
+        rc = lib.km_lookup_batch(fd, token, following, keys, values, found)
+        if rc == -ENOSPC and room < 1 << 24:  # one bucket holds more than the batch
+            room *= 2
+            keys = ffi.new("char[]", info.key_size * room)
+            values = ffi.new("char[]", info.row_size * room)
+            continue
+        if rc != -ENOENT:
+            check(rc, "count a map")
+        total += int(found[0])
+        if rc == -ENOENT:
+            return total
+        token, following = following, ffi.new("char[]", 8)
+
+
+def _keys(fd: int, size: int) -> Iterator[bytes]:
+    key, following = ffi.NULL, ffi.new("char[]", size)
+    while _libc(lib.bpf_map_get_next_key(fd, key, following)) == 0:
+        yield bytes(ffi.buffer(following))
+        key, following = following, ffi.new("char[]", size)
 
 
 def helper_allowed(attach_type: int, helper: int) -> bool:
@@ -189,6 +224,11 @@ def run_time(program: int) -> tuple[int, int]:
     ns, runs = ffi.new("uint64_t *"), ffi.new("uint64_t *")
     check(lib.km_prog_run_time(program, ns, runs), "read a program")
     return int(ns[0]), int(runs[0])
+
+
+def measure_run_time() -> int:
+    """An fd for as long as which the kernel measures the run time of programs. Raises BpfError."""
+    return check(_libc(lib.bpf_enable_stats(RUN_TIME)), "measure the run time of programs")
 
 
 def possible_cpus() -> int:

@@ -152,7 +152,7 @@ class KernelTables:
     def verdicts(self) -> dict[tuple[int, Verdict], int]:
         """How often each policy (0: none) decided how, over all CPUs; zeros left out."""
         counts: dict[tuple[int, Verdict], int] = {}
-        for key, raw in lib.walk(self._plane.maps[VERDICT]):
+        for key, raw in lib.rows(self._plane.maps[VERDICT]):
             total = sum(int.from_bytes(raw[i : i + 8], "little") for i in range(0, len(raw), 8))
             if total:
                 verdict = Verdict(int.from_bytes(key[4:], "little"))

@@ -66,6 +66,10 @@ class GuardNames:
         """The policy behind an id, empty when it has none."""
         return next((key for key, each in self._known.items() if each == id_), "")
 
+    def policies(self) -> dict[int, str]:
+        """Every policy that has an id, by it."""
+        return {id_: key for key, id_ in self._known.items()}
+
     def take_ops(self) -> list[Op]:
         """Operations for the names that got an id since the last call."""
         ops, self._ops = self._ops, []

@@ -43,6 +43,26 @@ def parse_target(text: str) -> Target:
     return Target(scheme == "https", parts.hostname, parts.port)
 
 
+class Listen(NamedTuple):
+    """Where to listen; an empty host is every address of this machine."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host or "0.0.0.0"
+        return f"{host}:{self.port}"
+
+
+def parse_listen(text: str) -> Listen:
+    """``host:port``, ``[v6]:port`` or ``:port``; raises ValueError."""
+    host, found, port = text.rpartition(":")
+    bracketed = host.startswith("[") and host.endswith("]")
+    if not found or not port.isdecimal() or int(port) > 65535 or (":" in host and not bracketed):
+        raise ValueError("must be host:port or :port, IPv6 addresses in brackets")
+    return Listen(host[1:-1] if bracketed else host, int(port))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class XdsOptions:
     """Settings of the xDS client; times in seconds, sizes in bytes.

@@ -9,13 +9,13 @@ import re
 from typing import TYPE_CHECKING, TypeVar
 
 from kmesh.core import addr
-from kmesh.core.options import parse_target
+from kmesh.core.options import parse_listen, parse_target
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from kmesh.core.events import Json
-    from kmesh.core.options import Target
+    from kmesh.core.options import Listen, Target
 
 T = TypeVar("T")
 
@@ -169,6 +169,11 @@ def reasons(raw: str) -> frozenset[str]:
     if found - {"all", *FAIL_OPEN}:
         raise ValueError(f"must be a comma list of {', '.join(FAIL_OPEN)}, or all")
     return frozenset(FAIL_OPEN) if "all" in found else found
+
+
+def listen(raw: str) -> Listen | None:
+    """Where to listen; empty for nowhere."""
+    return parse_listen(raw) if raw else None
 
 
 def target(raw: str) -> Target | None:

@@ -22,6 +22,7 @@ int bpf_map_update_elem(int fd, const void *key, const void *value, uint64_t fla
 int bpf_map_lookup_elem(int fd, const void *key, void *value);
 int bpf_map_delete_elem(int fd, const void *key);
 int bpf_map_get_next_key(int fd, const void *key, void *next);
+int bpf_enable_stats(int type);
 int libbpf_num_possible_cpus(void);
 
 /* kmesh's own: C where a structure of libbpf or many calls would have to cross the border */

@@ -57,3 +57,16 @@ def token(options: XdsOptions) -> str:
         where = f"token {options.token}" if from_file else "AUTH_TOKEN"
         raise Ended("credentials", f"{where} holds no single word", step)
     return text
+
+
+def root_expiry(options: XdsOptions) -> float | None:
+    """When the first of the root certificates ends, seconds since the epoch; None for those of the
+    system, for plaintext, and when they cannot be read (which the stream itself reports)."""
+    if not options.target.tls or options.root_ca == SYSTEM:
+        return None
+    try:
+        certificates = tls_context(options).get_ca_certs()
+    except Ended:
+        return None
+    ends = [ssl.cert_time_to_seconds(str(each["notAfter"])) for each in certificates]
+    return min(ends, default=None)

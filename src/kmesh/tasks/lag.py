@@ -30,8 +30,8 @@ class Lag:
     """Runs beside the other tasks of the loop."""
 
     def __init__(self) -> None:
-        self._longest = self._recent = 0.0
-        self._longest_cpu = self._recent_cpu = 0.0
+        self._longest = self._longest_cpu = 0.0
+        self._recent: dict[str, tuple[float, float]] = {}
         self._over = 0
 
     async def run(self) -> None:
@@ -44,15 +44,14 @@ class Lag:
 
     def _note(self, late: float, cpu: float) -> None:
         own = min(late, cpu)
-        self._recent, self._longest = max(self._recent, late), max(self._longest, late)
-        self._recent_cpu = max(self._recent_cpu, own)
+        self._longest = max(self._longest, late)
         self._longest_cpu = max(self._longest_cpu, own)
+        for asker, (recent, recent_cpu) in self._recent.items():
+            self._recent[asker] = (max(recent, late), max(recent_cpu, own))
         self._over += late > LONG
 
-    def statistics(self) -> LagStatistics:
-        """What was measured; asking starts a new ``recent``."""
-        found = LagStatistics(
-            self._longest, self._recent, self._over, self._longest_cpu, self._recent_cpu
-        )
-        self._recent = self._recent_cpu = 0.0
-        return found
+    def statistics(self, asker: str = "") -> LagStatistics:
+        """What was measured; asking starts a new ``recent`` for this asker alone."""
+        recent, recent_cpu = self._recent.get(asker, (self._longest, self._longest_cpu))
+        self._recent[asker] = (0.0, 0.0)
+        return LagStatistics(self._longest, recent, self._over, self._longest_cpu, recent_cpu)

@@ -13,6 +13,7 @@ import anyio.to_thread
 
 from kmesh.core.commands import ROW
 from kmesh.core.events import ADDRESS, AUTHORIZATION, Applied, Commit, Offer
+from kmesh.core.histogram import Histogram
 from kmesh.core.segments import Full
 from kmesh.errors import BpfError, CapacityError, KmeshError
 from kmesh.queues.mailbox import Mailbox
@@ -61,6 +62,7 @@ class Writer:
         self._commits: deque[tuple[Commit, float]] = deque()
         self._asked: deque[Callable[[], None]] = deque()
         self._delays: deque[float] = deque(maxlen=KEPT_DELAYS)
+        self.visible = Histogram()
         self._received: float | None = None
         self._revision = self._ops = self._batches = 0
         self._failures = self._refused = self._grown = 0
@@ -162,7 +164,9 @@ class Writer:
         if not self._commits:
             return
         now = self._clock()
-        self._delays.extend(now - received for _, received in self._commits)
+        for _, received in self._commits:
+            self._delays.append(now - received)
+            self.visible.note(now - received)
         self._revision = self._commits[-1][0].revision
         self._commits.clear()
         self._report(Applied(self._revision, self.steering.rejected()))

@@ -63,7 +63,7 @@ class XdsClient:
         draw: Callable[[], float] = random.random,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._options, self._session, self._new_reader = options, session, new_reader
+        self.options, self._session, self._new_reader = options, session, new_reader
         self._offer, self._commit, self._encode = offer, commit, encode
         self._backoff, self._draw, self._clock = backoff or Backoff(), draw, clock
         self._outbox: deque[Request] = deque()
@@ -110,7 +110,7 @@ class XdsClient:
 
     async def _once(self) -> Ended | WireError:
         """One connection from start to end; returns why it ended."""
-        options = self._options
+        options = self.options
         try:
             token = await anyio.to_thread.run_sync(credentials.token, options)
             http2 = await connect(options)
@@ -131,16 +131,16 @@ class XdsClient:
 
     def _metadata(self, token: str) -> list[tuple[str, str]]:
         metadata = [("authorization", f"Bearer {token}")] if token else []
-        if self._options.cluster:
-            metadata.append(("clusterid", self._options.cluster))
-        return metadata + list(self._options.headers)
+        if self.options.cluster:
+            metadata.append(("clusterid", self.options.cluster))
+        return metadata + list(self.options.headers)
 
     async def _serve(self, http2: Http2, call: Call) -> Ended | WireError:
         # Encoded before anything is read: claims are a view of what is held.
         requests = [await self._pieces(request) for request in self._session.connected()]
         self._counters.turned(True, self._clock())
         self._opened = anyio.current_time()
-        log.info("xds connected to %s", self._options.target)
+        log.info("xds connected to %s", self.options.target)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._send, http2, call, requests)
             tasks.start_soon(self._keep_alive, http2)
@@ -162,7 +162,7 @@ class XdsClient:
     async def _receive(self, call: Call) -> None:
         """Read responses until the stream ends by raising."""
         while True:
-            size = left = await call.length(self._options.max_message)
+            size = left = await call.length(self.options.max_message)
             reader = self._new_reader()
             while left:
                 data = await call.piece(left)
@@ -181,7 +181,7 @@ class XdsClient:
                 case Offer():
                     self._offer(command)
                 case Commit():
-                    due = anyio.current_time() + self._options.apply_deadline
+                    due = anyio.current_time() + self.options.apply_deadline
                     self._due.append((due, command.revision))
                     self._wake_deadline.set()
                     self._commit(command)
@@ -207,7 +207,7 @@ class XdsClient:
 
     async def _keep_alive(self, http2: Http2) -> None:
         """Ping a silent peer; any byte from it is a sign of life."""
-        options = self._options
+        options = self.options
         while True:
             await anyio.sleep_until(http2.last_heard + options.keepalive)
             if anyio.current_time() < http2.last_heard + options.keepalive:

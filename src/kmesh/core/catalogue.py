@@ -1,0 +1,140 @@
+"""Every metric family of the agent: name, type, help, labels. Documentation and dashboards are
+checked against this table, and it is checked against what a real agent exposes."""
+
+from __future__ import annotations
+
+from kmesh.core.exposition import Family, Kind
+
+COUNTER, GAUGE, SUMMARY, HISTOGRAM, INFO = Kind
+
+
+def _table(*rows: tuple[str, Kind, str, str]) -> dict[str, Family]:
+    return {
+        name: Family(name, kind, text, tuple(labels.split())) for name, kind, labels, text in rows
+    }
+
+
+# fmt: off
+AGENT = _table(
+    ("kmesh_build", INFO, "version python kernel", "What runs here"),
+    ("istio_build", GAUGE, "component tag", "Istio component build info"),
+    ("process_cpu_seconds", COUNTER, "", "CPU time of the agent"),
+    ("process_resident_memory_bytes", GAUGE, "", "Resident memory of the agent"),
+    ("process_open_fds", GAUGE, "", "Open file descriptors of the agent"),
+    ("process_max_fds", GAUGE, "", "Most file descriptors that the agent may open"),
+    ("process_start_time_seconds", GAUGE, "", "Start of the agent since the epoch"),
+    ("kmesh_synced", GAUGE, "", "1 when the kernel holds all that the control plane said"),
+    ("kmesh_loop_stall_seconds", GAUGE, "",
+     "Longest stall of the event loop since the last scrape"),
+    ("kmesh_loop_stall_cpu_seconds", GAUGE, "",
+     "The same, own computation only: not what a busy machine adds"),
+    ("kmesh_loop_stalls", COUNTER, "", "Stalls of the event loop over 10 ms"),
+    ("kmesh_task_restarts", COUNTER, "task", "Crashed tasks that were started again"),
+    ("kmesh_scrapes", COUNTER, "", "Answered requests for metrics"),
+    ("kmesh_scrapes_abandoned", COUNTER, "",
+     "Requests for metrics whose client went away or was too slow"),
+    ("kmesh_scrape_failures", COUNTER, "part",
+     "Parts that could not be read for a scrape and were left out"),
+    ("kmesh_scrape_seconds", GAUGE, "",
+     "Time that the last scrape took, its client's slowness included"),
+)
+
+XDS = _table(
+    ("kmesh_xds_connected", GAUGE, "", "1 while the stream to the control plane is open"),
+    ("kmesh_xds_attempts", COUNTER, "", "Streams that were tried"),
+    ("kmesh_xds_last_message_timestamp_seconds", GAUGE, "",
+     "When the control plane was last heard, 0 for never"),
+    ("kmesh_xds_messages", COUNTER, "direction", "Messages of gRPC"),
+    ("kmesh_xds_bytes", COUNTER, "direction", "Bytes of gRPC messages"),
+    ("kmesh_xds_late", COUNTER, "", "Responses that were not in the kernel at their deadline"),
+    ("kmesh_xds_unknown_resources", COUNTER, "", "Resources of a type that was not asked for"),
+    ("kmesh_xds_held", GAUGE, "type", "Resources that are held"),
+    ("kmesh_xds_responses", COUNTER, "type", "Responses of the control plane"),
+    ("kmesh_xds_resources", COUNTER, "type", "Resources that arrived"),
+    ("kmesh_xds_removed", COUNTER, "type", "Resources that the control plane removed"),
+    ("kmesh_xds_rejected", COUNTER, "type", "Resources that cannot be used"),
+    ("kmesh_xds_nacks", COUNTER, "type", "Responses that were refused, wholly or in part"),
+    ("kmesh_xds_root_certificate_expiry_timestamp_seconds", GAUGE, "",
+     "When the first of the control plane's root certificates ends"),
+    ("istio_xds_connection_terminations", COUNTER, "reason",
+     "Ended streams and failed attempts (unstable)"),
+    ("istio_xds_message", COUNTER, "url", "Messages received (unstable)"),
+    ("istio_xds_message_bytes", COUNTER, "url", "Bytes of messages received (unstable)"),
+)
+
+WRITER = _table(
+    ("kmesh_writer_revision", GAUGE, "", "Last response that is wholly in the kernel"),
+    ("kmesh_writer_operations", COUNTER, "", "Map writes"),
+    ("kmesh_writer_batches", COUNTER, "", "Batches of map writes"),
+    ("kmesh_writer_failures", COUNTER, "", "Batches that the kernel refused; the old rows stay"),
+    ("kmesh_writer_refused", COUNTER, "", "Times a table could not grow"),
+    ("kmesh_writer_grown", COUNTER, "", "Times a table grew"),
+    ("kmesh_config_visible_seconds", HISTOGRAM, "le",
+     "From a response's first resource to its last map write"),
+    ("kmesh_mailbox_pending", GAUGE, "", "Resources on their way to the writer"),
+    ("kmesh_mailbox_most", GAUGE, "", "Most resources that ever waited for the writer"),
+    ("kmesh_mailbox_put", COUNTER, "", "Resources given to the writer"),
+    ("kmesh_mailbox_replaced", COUNTER, "",
+     "Resources that a newer one replaced before the writer saw them"),
+)
+
+MESH = _table(
+    ("kmesh_workloads", GAUGE, "", "Workloads of the mesh"),
+    ("kmesh_services", GAUGE, "", "Services of the mesh"),
+    ("kmesh_dirty", GAUGE, "", "Frontends and pods that are still to be planned"),
+    ("kmesh_failing", GAUGE, "",
+     "Frontends and pods that cannot be written: their old state stays"),
+    ("kmesh_views", GAUGE, "", "Different views of the mesh that pods of this node have"),
+    ("kmesh_address_conflicts", GAUGE, "", "Addresses that more than one workload claims"),
+    ("kmesh_pods_wanted", GAUGE, "", "Pods that are to be in the mesh"),
+    ("kmesh_pods_enrolled", GAUGE, "", "Pods whose connections are steered"),
+    ("workload_manager_active_proxy_count", GAUGE, "",
+     "The total number current workloads with active proxies (unstable)"),
+    ("workload_manager_pending_proxy_count", GAUGE, "",
+     "The total number current workloads with pending proxies (unstable)"),
+)
+
+KERNEL = _table(
+    ("kmesh_program_exits", COUNTER, "hook reason",
+     "How often each BPF program ended for each reason"),
+    ("kmesh_program_run_seconds", COUNTER, "program",
+     "Time in each BPF program, while run time is measured"),
+    ("kmesh_program_runs", COUNTER, "program",
+     "Runs of each BPF program, while run time is measured"),
+    ("kmesh_program_run_time_measured", GAUGE, "",
+     "1 while the kernel measures the programs' run time"),
+    ("kmesh_map_entries", GAUGE, "map", "Entries in use"),
+    ("kmesh_map_capacity", GAUGE, "map", "Entries that fit now"),
+    ("kmesh_map_limit", GAUGE, "map", "Entries that will ever fit, as configured"),
+    ("kmesh_map_full_in_seconds", GAUGE, "map",
+     "When the map is full if it grows as in the last hour; +Inf if it does not"),
+    ("kmesh_slots_resting", GAUGE, "", "Endpoint slots that wait before they are used again"),
+)
+
+AUTHORIZATION = _table(
+    ("kmesh_authorization_policies", GAUGE, "", "Policies that are known"),
+    ("kmesh_authorization_sets", GAUGE, "", "Compiled sets of policies"),
+    ("kmesh_authorization_identities", GAUGE, "", "Identities that have an id"),
+    ("kmesh_authorization_pods", GAUGE, "mode reason",
+     "Guarded pods by what becomes of connections to them"),
+    ("kmesh_authorization_verdicts", COUNTER, "policy verdict",
+     "What each policy decided; without a name: no policy matched"),
+    ("kmesh_eviction_looks", COUNTER, "",
+     "Looks at a pod's open connections after its policies changed"),
+    ("kmesh_eviction_failures", COUNTER, "", "Such looks that failed"),
+    ("kmesh_eviction_waiting", GAUGE, "", "Pods whose open connections are still to be looked at"),
+    ("kmesh_ring_records", COUNTER, "", "Records read from the kernel's ring"),
+)
+# fmt: on
+
+GROUPS: dict[str, dict[str, Family]] = {
+    "Agent": AGENT,
+    "Control plane": XDS,
+    "Writer": WRITER,
+    "Mesh": MESH,
+    "Kernel": KERNEL,
+    "Authorization": AUTHORIZATION,
+}
+FAMILIES: dict[str, Family] = {
+    name: family for group in GROUPS.values() for name, family in group.items()
+}

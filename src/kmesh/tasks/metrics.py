@@ -1,0 +1,178 @@
+"""The metrics listener: everything that the agent counts, for Prometheus.
+
+A scrape is written in slices, and the loop is given back after each: 100,000 series hold nobody
+up. What a slow client has not taken after a minute it does not get.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import zlib
+from collections import Counter
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
+
+import anyio
+from aiohttp import web
+
+from kmesh.core.exposition import Metric, accepts_gzip, negotiate, render
+from kmesh.errors import KmeshError
+from kmesh.tasks.collect import many, one
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+
+    from kmesh.core.exposition import Form
+    from kmesh.core.options import Listen
+    from kmesh.tasks.writer import Writer
+
+log = logging.getLogger(__name__)
+
+PATHS = ("/metrics", "/stats/prometheus", "/status/metric")
+AT_ONCE = 4
+DEADLINE = 60.0
+ASK_DEADLINE = 2.0
+AGAIN = 5.0
+LAST_ANSWERS = 1.0
+GZIP = 16 + zlib.MAX_WBITS
+# Reads maps that the writer may be replacing: between two of its batches they stay.
+ASKED = frozenset({"kernel", "authorization"})
+
+Parts = dict[str, "Callable[[], Iterable[Metric]]"]
+
+
+class MetricsStatistics(NamedTuple):
+    """Since start. ``seconds`` of the last scrape; ``failures`` by part; ``listening`` is where,
+    empty while the address cannot be had."""
+
+    scrapes: int
+    abandoned: int
+    seconds: float
+    failures: Mapping[str, int]
+    listening: str
+
+
+class MetricsServer:
+    """Serves the metrics of ``parts`` at one address."""
+
+    def __init__(
+        self,
+        address: Listen,
+        parts: Callable[[], Parts],
+        writer: Writer,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._address, self._parts, self._writer, self._clock = address, parts, writer, clock
+        self._scrapes = self._abandoned = 0
+        self._seconds = 0.0
+        self._failures: Counter[str] = Counter()
+        self._listening = ""
+        self._room = anyio.Semaphore(AT_ONCE)
+
+    async def run(
+        self, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Serve until cancelled; an address that is taken is tried again and again."""
+        app = web.Application()
+        for path in PATHS:
+            app.router.add_get(path, self._answer)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=LAST_ANSWERS)
+        await runner.setup()
+        try:
+            listening = await self._listen(runner)
+            task_status.started()
+            while not listening:
+                await anyio.sleep(AGAIN)
+                listening = await self._listen(runner)
+            await anyio.sleep_forever()
+        finally:
+            self._listening = ""
+            with anyio.CancelScope(shield=True):
+                await runner.cleanup()
+
+    async def _listen(self, runner: web.AppRunner) -> bool:
+        host, port = self._address
+        site = web.TCPSite(runner, host or None, port, reuse_address=True)
+        try:
+            await site.start()
+        except OSError as error:
+            # The mesh goes on without its metrics; a restart would take more than them away.
+            await site.stop()
+            log.warning("no metrics at %s: %s; trying again", self._address, error.strerror)
+            return False
+        bound = runner.addresses[0]
+        self._listening = f"{bound[0]}:{bound[1]}"
+        log.info("metrics at http://%s%s", self._address._replace(port=bound[1]), PATHS[0])
+        return True
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
+        form = negotiate(request.headers.get("Accept", ""))
+        response = web.StreamResponse(headers={"Content-Type": form.content_type})
+        response.headers["Vary"] = "Accept, Accept-Encoding"
+        gzip = accepts_gzip(request.headers.get("Accept-Encoding", ""))
+        if gzip:
+            response.headers["Content-Encoding"] = "gzip"
+        began, done = self._clock(), False
+        try:
+            async with self._room:
+                with anyio.fail_after(DEADLINE):
+                    await response.prepare(request)
+                    if request.method != "HEAD":
+                        async for piece in self._pieces(form, gzip):
+                            await response.write(piece)
+                    await response.write_eof()
+            done = True
+        except (TimeoutError, ConnectionError) as error:
+            log.warning("a scrape was abandoned: %s", error or "its client is too slow")
+            if request.transport is not None:
+                request.transport.abort()
+        finally:
+            self._scrapes += done
+            self._abandoned += not done
+            self._seconds = self._clock() - began
+        return response
+
+    async def _pieces(self, form: Form, gzip: bool) -> AsyncIterator[bytes]:
+        squeeze = zlib.compressobj(1, wbits=GZIP) if gzip else None
+        for piece in render(await self.collect(), form):
+            data = squeeze.compress(piece) if squeeze else piece
+            if data:
+                yield data
+            await anyio.lowlevel.checkpoint()
+        if squeeze:
+            yield squeeze.flush()
+
+    async def collect(self) -> Iterator[Metric]:
+        """Every metric, this listener's own at the end. A part that cannot be read is left out."""
+        found: list[Metric] = []
+        for name, part in self._parts().items():
+            try:
+                if name in ASKED:
+                    with anyio.fail_after(ASK_DEADLINE):
+                        found += await self._writer.ask(partial(_all, part))
+                else:
+                    found += part()
+            except (KmeshError, OSError) as error:  # TimeoutError is an OSError
+                self._failures[name] += 1
+                log.error("no metrics of %s: %s", name, error or "the writer is busy")
+            await anyio.lowlevel.checkpoint()
+        return iter([*found, *self._own()])
+
+    def statistics(self) -> MetricsStatistics:
+        """For dumps."""
+        return MetricsStatistics(
+            self._scrapes, self._abandoned, self._seconds, dict(self._failures), self._listening
+        )
+
+    def _own(self) -> Iterator[Metric]:
+        yield one("kmesh_scrapes", self._scrapes)
+        yield one("kmesh_scrapes_abandoned", self._abandoned)
+        yield one("kmesh_scrape_seconds", self._seconds)
+        failures = {name: self._failures[name] for name in self._parts()}
+        yield many("kmesh_scrape_failures", (((name,), n) for name, n in failures.items()))
+
+
+def _all(part: Callable[[], Iterable[Metric]]) -> list[Metric]:
+    """A part with its samples read: afterwards the maps may be others."""
+    return [Metric(family, list(samples)) for family, samples in part()]
