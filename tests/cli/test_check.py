@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -16,7 +16,7 @@ from tests.core.test_health import POD, state
 if TYPE_CHECKING:
     from pathlib import Path
 
-WELL = {"/state": {**state(), "version": __version__}, "/enrol": [POD]}
+WELL: dict[str, Any] = {"/state": {**state(), "version": __version__}, "/enrol": [POD]}
 
 
 def check(run_dir: Path, *options: str) -> int:
