@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from kmesh import __version__
-from kmesh.cli import check, controlplane, daemon, demo, explain, lab, why
+from kmesh.cli import check, controlplane, daemon, demo, doctor, explain, lab, why
 from kmesh.cli.console import show_error
 from kmesh.errors import ConfigError
 
@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--version", action="version", version=f"kmesh {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (daemon, controlplane, lab, demo, why, explain, check):
+    for module in (daemon, controlplane, lab, demo, why, explain, check, doctor):
         module.add_parser(commands)
     try:
         args = parser.parse_args(argv)
@@ -39,5 +39,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         "why": why.run,
         "explain": explain.run,
         "check": check.run,
+        "doctor": doctor.run,
     }
     return runs[args.command](args)

@@ -60,6 +60,11 @@ int km_probe_map(int type)
 	return libbpf_probe_bpf_map_type(type, NULL);
 }
 
+int km_probe_helper(int program_type, int helper)
+{
+	return libbpf_probe_bpf_helper(program_type, helper, NULL);
+}
+
 /* 1: rows of a hash map can be read in batches. */
 int km_probe_batch(void)
 {

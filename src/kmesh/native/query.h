@@ -10,4 +10,5 @@ int km_prog_facts(uint32_t id, struct km_prog_facts *facts);
 int km_next_prog(uint32_t id, uint32_t *next);
 int km_probe_program(int type);
 int km_probe_map(int type);
+int km_probe_helper(int program_type, int helper);
 int km_probe_batch(void);

@@ -1,0 +1,156 @@
+"""kmesh doctor on this kernel: it loads everything, attaches nothing, and knows its neighbours."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from kmesh.bpf import lib, load, mounts, objects, query
+from kmesh.cli.doctor import look, others
+from kmesh.cli.main import main
+from kmesh.core.verdicts import FAILED, OK, WARNING, Verdict
+from tests.kernel.mesh import SMALL
+from tests.kernel.stranger import stranger
+
+if TYPE_CHECKING:
+    from kmesh.bpf.objects import Object
+
+pytestmark = pytest.mark.kernel
+
+
+def levels(verdicts: list[Verdict]) -> set[str]:
+    return {verdict.level for verdict in verdicts}
+
+
+@pytest.mark.parametrize("one", objects.OBJECTS, ids=lambda one: Path(one.path).name)
+def test_programs_load_and_are_gone_again(one: Object) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    (verdict,) = look.program(one)
+    assert verdict.level in ((OK, WARNING) if one.without else (OK,))
+    if verdict.level == OK:
+        assert verdict.found == ", ".join(program.name for program in one.programs)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_an_object_that_the_kernel_refuses(tmp_path: Path) -> None:
+    (tmp_path / "bad.bpf.o").write_bytes(b"no object")
+    bad = objects.SOCK._replace(path=str(tmp_path / "bad.bpf.o"))
+    (verdict,) = look.program(bad)
+    assert (verdict.level, verdict.name) == (FAILED, "bad")
+    assert "cannot open" in verdict.found
+
+
+def test_programs_that_the_verifier_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(look, "try_load", lambda _: (13, "first\nR1 invalid mem access\nprocessed"))
+    (needed,) = look.program(objects.SOCK)
+    assert (needed.level, needed.found) == (FAILED, "refused: Permission denied")
+    assert "R1 invalid mem access" in needed.next_step
+    (optional,) = look.program(objects.EVICT)
+    assert optional.level == WARNING
+    assert objects.EVICT.without in optional.means
+
+
+def test_this_kernel_can(bpffs: str) -> None:
+    found = [*look.machine(), *look.permissions(), *look.features(), *look.places(bpffs, "")]
+    assert FAILED not in levels(found)
+    names = {verdict.name for verdict in found}
+    assert {"kernel", "BTF", "capabilities", "bpffs", "cgroup2", "pins", "ring buffers"} <= names
+
+
+def test_mounts_that_are_missing(tmp_path: Path) -> None:
+    found = {verdict.name: verdict for verdict in look.places(str(tmp_path), str(tmp_path))}
+    assert found["bpffs"].level == found["cgroup2"].level == FAILED
+    assert f"mount -t bpf bpf {tmp_path}" in found["bpffs"].next_step
+
+
+def test_pins_of_this_and_of_another_version(bpffs: str) -> None:
+    assert "no agent has run yet" in look.pins(bpffs).found
+    plane = load.start(bpffs, "", SMALL)
+    try:
+        assert look.pins(bpffs).level == OK
+        meta = lib.pinned(f"{bpffs}/kmesh/maps/km_meta")
+        assert meta is not None
+        size = lib.map_info(meta).value_size
+        lib.update(meta, bytes(4), b"x" * size)
+        os.close(meta)
+        assert look.pins(bpffs).level == WARNING
+    finally:
+        plane.close()
+        load.uninstall(bpffs)
+
+
+@pytest.mark.parametrize(
+    ("name", "whose"),
+    [
+        ("cil_sock4_connect", "Cilium's socket load balancer"),
+        ("calico_connect_v4", "Calico's connect-time load balancer"),
+        ("cgroup_connect4_prog", "an upstream Kmesh agent"),
+        ("somebody", "an unknown program"),
+        ("km_connect4", "another kmesh agent, with other pins"),
+    ],
+)
+def test_strangers_are_known_by_name(name: str, whose: str) -> None:
+    with stranger(name) as cgroup:
+        (verdict,) = others.at_cgroups(str(cgroup), set())
+    assert verdict.level == WARNING
+    assert verdict.found.startswith(f"{whose} at {cgroup}: connect4 {name[:15]} (id ")
+    assert verdict.means and verdict.next_step
+
+
+def test_systemd_is_no_warning() -> None:
+    with stranger("sd_restrictif") as cgroup:
+        found = list(others.at_cgroups(str(cgroup), set()))
+    assert [verdict.level for verdict in found] == [OK, "info"]
+
+
+def test_nobody_else() -> None:
+    with stranger("km_connect4") as cgroup:
+        ids = query.attached_at(str(cgroup), objects.CGROUP["connect4"])
+        assert ids
+        (verdict,) = others.at_cgroups(str(cgroup), set(ids))
+    assert (verdict.level, verdict.found) == (OK, "nobody else in 1 cgroups")
+
+
+def test_own_programs_are_known_by_their_pins(bpffs: str) -> None:
+    plane = load.start(bpffs, "", SMALL)
+    try:
+        own = others.pinned_programs(f"{bpffs}/kmesh/links")
+        ids = query.attached_at(mounts.find_cgroup2(), objects.CGROUP["connect4"]) or []
+        assert {lib.program_id(plane.programs["km_connect4"])} <= own
+        strangers = others.strangers("here", "connect4", ids, own)
+        mine = lib.program_id(plane.programs["km_connect4"])
+        assert not [each for each in strangers if f"(id {mine}" in each.text]
+    finally:
+        plane.close()
+        load.uninstall(bpffs)
+
+
+def test_plugins(tmp_path: Path) -> None:
+    (tmp_path / "10-a.conflist").write_text('{"plugins": [{"type": "ptp"}, {"type": "istio-cni"}]}')
+    (tmp_path / "20-b.conflist").write_text("no json")
+    first, second = others.plugins(str(tmp_path))
+    assert first.found.endswith("10-a.conflist: ptp, istio-cni")
+    assert "ambient" in first.means
+    assert second.level == WARNING
+
+
+def test_pins_of_others(tmp_path: Path) -> None:
+    (tmp_path / "cilium").mkdir()
+    (verdict,) = others.other_pins(str(tmp_path))
+    assert "Cilium" in verdict.means
+
+
+def test_the_command(bpffs: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "--bpf-fs-path", bpffs, "-o", "json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["ok"]
+    assert {check["group"] for check in found["checks"]} >= {look.SYSTEM, look.PROGRAMS}
+    assert not Path(bpffs, "kmesh").exists()
+    assert main(["doctor", "--bpf-fs-path", "/none", "--quiet"]) == 1
+    text = capsys.readouterr().out
+    assert "The agent cannot run here: 1 failed" in text
+    assert " ok " not in text
