@@ -42,6 +42,7 @@ from kmesh.tasks.xds import XdsClient
 from kmesh.wire.discovery import Decoder, ResponseReader
 
 if TYPE_CHECKING:
+    from kmesh.bpf.sockets import Found
     from kmesh.config import Config
     from kmesh.core.events import Applied, Json
 
@@ -60,7 +61,7 @@ class App:
         self.steering = steering(config, self.tables)
         self.session = Session(config.node())
         self.writer = Writer(self.tables, self.steering, self._applied)
-        self.evictor = Evictor(self.plane.evict, config.evict)
+        self.evictor = Evictor(config.evict, self.plane.evict, self.plane.sockets, self._forbids)
         self.steering.guards.changed = self.evictor.changed
         self.denials = DenialReader(self.plane.maps["km_events"], self.steering)
         self.lag = Lag()
@@ -150,6 +151,9 @@ class App:
             self.denials,
             self._start_cpu,
         )
+
+    def _forbids(self, found: Found) -> bool:
+        return self.steering.forbids(found.remote, found.local, found.local_port)
 
     def _applied(self, applied: Applied) -> None:
         if self.xds is not None:

@@ -195,6 +195,11 @@ def run_iterator(program: int, netns: int) -> None:
     check(lib.km_run_iterator(program, netns), "run an iterator")
 
 
+def socket_in(netns: int, domain: int, type_: int, protocol: int) -> int:
+    """An fd of a socket in an open network namespace. Enters it for a moment: as above."""
+    return check(lib.km_socket_in(netns, domain, type_, protocol), "make a socket")
+
+
 def link_netns(link: int) -> int:
     """Inode of the network namespace that a link is attached to; 0 when that is gone."""
     return check(lib.km_link_netns(link), "read a link")

@@ -18,6 +18,7 @@ from kmesh.abi.layout import FINGERPRINT, META_SIZE, Meta
 from kmesh.bpf import lib, mounts
 from kmesh.bpf.netns import NamespaceLinks
 from kmesh.bpf.objects import CGROUP, MAPS, OBJECTS, Object
+from kmesh.bpf.sockets import Sockets
 from kmesh.errors import BpfError, CapacityError, ProgramRefused
 
 if TYPE_CHECKING:
@@ -139,6 +140,17 @@ class DataPlane:
                 stack.callback(os.close, netns)
                 lib.run_iterator(program, netns)
         return True
+
+    def sockets(self, cookie: int) -> Sockets | None:
+        """The TCP sockets of a guarded namespace, None when it is gone; as ``evict``, in a thread
+        of its own."""
+        netns = self.guards.open(cookie)
+        if netns is None:
+            return None
+        try:
+            return Sockets(netns)
+        finally:
+            os.close(netns)
 
     def close(self) -> None:
         """Let go of everything; pins, and with them programs and maps, stay."""

@@ -60,7 +60,7 @@ EVICT = Object(
     str(FOLDER / "evict.bpf.o"),
     (Program("km_evict", ITERATOR),),
     ("km_listener", *JUDGE, *SHARED),
-    without="open connections are not ended when a policy forbids them (Linux 6.5 can)",
+    without="open connections that a policy forbids are ended over sock_diag, one by one",
 )
 OBJECTS = (SOCK, AUTHZ, EVICT)
 MAPS = tuple(dict.fromkeys(name for each in OBJECTS for name in each.maps))

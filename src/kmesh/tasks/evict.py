@@ -6,35 +6,53 @@ import logging
 from typing import TYPE_CHECKING, NamedTuple
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 
+from kmesh.bpf.sockets import LISTEN, OPEN
 from kmesh.errors import BpfError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from kmesh.bpf.sockets import Found, Sockets
+
 log = logging.getLogger(__name__)
 
 EVERY = 0.2  # seconds between two looks at the same pods at least
+SLICE = 256
 
 
 class EvictorStatistics(NamedTuple):
-    """Since start: looks at a pod's connections, and those that failed."""
+    """Since start: looks at a pod's connections, those that failed, and the connections that were
+    ended over sock_diag (those that the program ended are counted by reason in the kernel)."""
 
     looks: int
     failures: int
     waiting: int
+    ended_over_sock_diag: int
 
 
 class Evictor:
     """``changed`` tells the cookies of pods whose policies differ now; ``run`` looks at their
-    connections ``delay`` seconds later, or never when that is None."""
+    connections ``delay`` seconds later, or never when that is None.
 
-    def __init__(self, evict: Callable[[int], bool], delay: float | None) -> None:
-        self._evict, self._delay = evict, delay
+    ``evict`` lets a program judge and end the connections of a pod; where it says that this kernel
+    cannot (before Linux 6.5), ``sockets`` shows them and ``forbids`` judges each.
+    """
+
+    def __init__(
+        self,
+        delay: float | None,
+        evict: Callable[[int], bool],
+        sockets: Callable[[int], Sockets | None],
+        forbids: Callable[[Found], bool],
+    ) -> None:
+        self._delay = delay
+        self._evict, self._sockets, self._forbids = evict, sockets, forbids
         self._waiting: set[int] = set()
         self._wake = anyio.Event()
-        self._looks = self._failures = 0
+        self._looks = self._failures = self._ended = 0
 
     def changed(self, cookies: set[int]) -> None:
         """These pods are judged by other policies from now on."""
@@ -50,22 +68,40 @@ class Evictor:
             await anyio.sleep(self._delay or 0)
             cookies, self._waiting = self._waiting, set()
             for cookie in sorted(cookies):
-                await self._look(cookie)
+                await self.look(cookie)
             await anyio.sleep(EVERY)
 
-    def statistics(self) -> EvictorStatistics:
-        """For metrics and dumps."""
-        return EvictorStatistics(self._looks, self._failures, len(self._waiting))
-
-    async def _look(self, cookie: int) -> None:
+    async def look(self, cookie: int) -> None:
+        """End what is not allowed any more in one pod; an error is logged and counted."""
         self._looks += 1
         try:
-            possible = await anyio.to_thread.run_sync(self._evict, cookie)
+            if not await anyio.to_thread.run_sync(self._evict, cookie):
+                await self._look_by_hand(cookie)
         except BpfError as error:
             self._failures += 1
             log.error("cannot end the connections of pod %d: %s", cookie, error)
+
+    def statistics(self) -> EvictorStatistics:
+        """For metrics and dumps."""
+        return EvictorStatistics(self._looks, self._failures, len(self._waiting), self._ended)
+
+    async def _look_by_hand(self, cookie: int) -> None:
+        sockets = await anyio.to_thread.run_sync(self._sockets, cookie)
+        if sockets is None:
             return
-        if not possible:
-            self._failures += 1
-            self._delay = None
-            log.warning("this kernel cannot end connections: open ones outlive their policies")
+        try:
+            found = await anyio.to_thread.run_sync(sockets.list, OPEN | 1 << LISTEN)
+            forbidden = await self._judge(found)
+            self._ended += await anyio.to_thread.run_sync(sockets.end, forbidden)
+        finally:
+            sockets.close()
+
+    async def _judge(self, found: list[Found]) -> list[Found]:
+        """Only what came in is judged: connections to a port on which somebody listens."""
+        ports = {each.local_port for each in found if each.state == LISTEN}
+        came_in = [s for s in found if s.state != LISTEN and s.local_port in ports]
+        forbidden = []
+        for start in range(0, len(came_in), SLICE):
+            forbidden += [s for s in came_in[start : start + SLICE] if self._forbids(s)]
+            await anyio.lowlevel.checkpoint()
+        return forbidden
