@@ -33,6 +33,7 @@ from kmesh.tasks.evict import Evictor
 from kmesh.tasks.fill import Filler
 from kmesh.tasks.lag import Lag
 from kmesh.tasks.metrics import MetricsServer
+from kmesh.tasks.places import Places
 from kmesh.tasks.pods import PodServer
 from kmesh.tasks.profile import RunTime
 from kmesh.tasks.ring import DenialReader
@@ -64,6 +65,7 @@ class App:
         self.evictor = Evictor(config.evict, self.plane.evict, self.plane.sockets, self._forbids)
         self.steering.guards.changed = self.evictor.changed
         self.denials = DenialReader(self.plane.maps["km_events"], self.steering)
+        self.places = Places(self.plane, self.writer, config.authz_hook)
         self.lag = Lag()
         self._synced = anyio.Event()
         self._start_cpu = cpu_seconds()
@@ -121,6 +123,7 @@ class App:
                 tasks.start_soon(self.writer.run)
                 tasks.start_soon(self.lag.run)
                 tasks.start_soon(self.supervisor.keep, "evict", self.evictor.run)
+                tasks.start_soon(self.supervisor.keep, "places", self.places.run)
                 tasks.start_soon(self.denials.run)
                 tasks.start_soon(self._spare_the_collector)
                 await tasks.start(self.pods.run)
@@ -149,6 +152,7 @@ class App:
             self.xds,
             self.evictor,
             self.denials,
+            self.places,
             self._start_cpu,
         )
 

@@ -124,6 +124,10 @@ class Config:
         DATA, "--exempt-cidrs", "KMESH_EXEMPT_CIDRS HOST_IP", values.cidrs, "",
         "sources that no policy keeps out, as the node's own address, from which probes come: "
         "comma list of addresses and prefixes")
+    authz_hook: str = row(
+        DATA, "--authz-hook", "", values.choice("auto", "sk-lookup", "tcx"), "auto",
+        "where pods are guarded: sk-lookup once per connection, tcx on the packets that come in "
+        "through their interfaces, auto uses tcx for pods with a transparent proxy")
     evict: float | None = row(
         DATA, "--evict", "", values.seconds_or_never(0, 86400), "0",
         "seconds after which open connections end that a changed policy forbids, or never")

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from kmesh.core.guards import Guards
     from kmesh.tasks.evict import Evictor
     from kmesh.tasks.lag import Lag
+    from kmesh.tasks.places import Places
     from kmesh.tasks.ring import DenialReader
     from kmesh.tasks.supervisor import Supervisor
     from kmesh.tasks.writer import Writer
@@ -35,6 +36,7 @@ def describe(
     xds: XdsClient | None,
     evictor: Evictor,
     denials: DenialReader,
+    places: Places,
     start_cpu: float,
 ) -> dict[str, Json]:
     """Everything GET /state shows; times in seconds unless the name says otherwise."""
@@ -63,7 +65,7 @@ def describe(
                 for (hook, reason), count in tables.reasons().items()
             },
         },
-        "authorization": authorization(steering.guards, tables, evictor, denials),
+        "authorization": authorization(steering.guards, tables, evictor, denials, places),
         "loop": plain(lag.statistics()),
         "restarts": dict(supervisor.restarts),
         "process": {
@@ -75,7 +77,11 @@ def describe(
 
 
 def authorization(
-    guards: Guards, tables: KernelTables, evictor: Evictor, denials: DenialReader
+    guards: Guards,
+    tables: KernelTables,
+    evictor: Evictor,
+    denials: DenialReader,
+    places: Places,
 ) -> dict[str, Json]:
     """How each pod is guarded, and how often each policy decided how."""
     verdicts: dict[str, dict[str, int]] = {}
@@ -85,7 +91,12 @@ def authorization(
     return {
         **plain(guards.statistics()),
         "pods": [
-            {**plain(pod), "mode": pod.mode.name.lower(), "reason": pod.reason.name.lower()}
+            {
+                **plain(pod),
+                "mode": pod.mode.name.lower(),
+                "reason": pod.reason.name.lower(),
+                "hook": "tcx" if guards.links.get(pod.cookie) else "sk_lookup",
+            }
             for pod in guards.pods_guarded.values()
         ],
         "exempt": [title(cidr) for cidr in sorted(guards.exempt)],
@@ -93,6 +104,7 @@ def authorization(
         "denials": [plain(each) for each in denials.last],
         "records": denials.statistics().records,
         "evictor": plain(evictor.statistics()),
+        "places": plain(places.statistics()),
     }
 
 

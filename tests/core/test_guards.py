@@ -316,4 +316,4 @@ def test_nothing_is_planned_before_both_answers_are_whole() -> None:
     assert not law.kernel.scan_guards().links
     law.steer.start()
     law.settle()
-    assert law.kernel.scan_guards().links == [7]
+    assert law.kernel.scan_guards().links == {7: b""}

@@ -364,7 +364,7 @@ def test_a_withdrawn_pod_is_guarded_no_more(guarded: Mesh, pod: Namespace) -> No
     guarded.steering.withdraw(pod.cookie)
     guarded.settle()
     assert reach(pod, FRIEND)
-    assert guarded.tables.scan_guards().links == []
+    assert guarded.tables.scan_guards().links == {}
 
 
 def test_old_sets_leave_the_tables(guarded: Mesh, pod: Namespace) -> None:

@@ -64,9 +64,10 @@ class Hook(IntEnum):
     GETPEERNAME6 = 7
     LOOKUP = 8
     EVICT = 9
+    INGRESS = 10
 
 
-HOOKS = 10
+HOOKS = 11
 
 
 _VIP_KEY = Struct("<16sIHBB")

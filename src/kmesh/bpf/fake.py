@@ -105,7 +105,7 @@ class FakeKernel:
         }
         return FoundGuards(
             dict(t[GUARD]), [(table, key) for table, key, _ in rules], dict(t[PEER]), names,
-            list(t[EXEMPT]), [int.from_bytes(key, "little") for key in t[LINK]],
+            list(t[EXEMPT]), {int.from_bytes(k, "little"): place for k, place in t[LINK].items()},
             row_words(t[GUARD].values(), rules),
         )  # fmt: skip
 

@@ -14,6 +14,7 @@ from kmesh.errors import BpfError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+MOST_INTERFACES = 1024
 BATCH = 4096
 SET_RETVAL = 187
 GET_NETNS_COOKIE = 122
@@ -200,9 +201,29 @@ def socket_in(netns: int, domain: int, type_: int, protocol: int) -> int:
     return check(lib.km_socket_in(netns, domain, type_, protocol), "make a socket")
 
 
-def link_netns(link: int) -> int:
-    """Inode of the network namespace that a link is attached to; 0 when that is gone."""
-    return check(lib.km_link_netns(link), "read a link")
+def interfaces(netns: int) -> list[int]:
+    """Indexes of the interfaces of an open network namespace but loopback; as above."""
+    found = ffi.new("uint32_t[]", MOST_INTERFACES)
+    count = check(lib.km_interfaces(netns, found, MOST_INTERFACES), "list interfaces")
+    if count > MOST_INTERFACES:
+        raise BpfError(f"a network namespace has {count} interfaces, {MOST_INTERFACES} at most fit")
+    return list(found[0:count])
+
+
+def attach_interface(netns: int, program: int, index: int, attach_type: int) -> int:
+    """An fd of a new link of a program to an interface; as above."""
+    rc = lib.km_link_interface(netns, program, index, attach_type)
+    return check(rc, f"attach to interface {index}")
+
+
+def filter_interface(netns: int, program: int, index: int) -> None:
+    """Make a program the ingress filter of an interface, instead of its last one; as above."""
+    check(lib.km_filter_interface(netns, program, index), f"filter interface {index}")
+
+
+def unfilter_interface(netns: int, index: int) -> None:
+    """Take the filter away; absent is fine."""
+    check(lib.km_unfilter_interface(netns, index), f"stop filtering interface {index}")
 
 
 def replace_program(link: int, program: int) -> None:

@@ -175,7 +175,7 @@ class DataPlane:
                     os.close(cgroup)
                 lib.pin(link, path)
             os.close(link)
-        self.guards.renew(programs["km_admit"])
+        self.guards.renew(programs)
 
 
 def start(bpffs: str, cgroup2: str, sizes: Sizes) -> DataPlane:

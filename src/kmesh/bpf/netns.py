@@ -1,96 +1,185 @@
-"""The links that guard network namespaces: one each, pinned as ``authz_<cookie>``."""
+"""The links that guard network namespaces, pinned by the namespace's cookie.
+
+A pod is guarded at one of two places: in the namespace as a whole (``authz_<cookie>``), or on each
+interface (``tcx_<cookie>_<index>``) where a transparent proxy assigns sockets, so that the first
+is asked about the proxy. Before Linux 6.6 interfaces have filters instead of links; a pin of the
+program (``tc_<cookie>_<index>``) tells that there is one.
+"""
 
 from __future__ import annotations
 
 import os
-from errno import ENOLINK
+import struct
+from contextlib import contextmanager
+from errno import EINVAL, ENOENT, ENOLINK
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kmesh.bpf import lib
-from kmesh.bpf.objects import SK_LOOKUP
+from kmesh.bpf.objects import SK_LOOKUP, TCX_INGRESS
 from kmesh.errors import BpfError
 
-PREFIX = "authz_"
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+WHOLE, LINKED, FILTERED = "authz", "tcx", "tc"
 
 
 class NamespaceLinks:
-    """Links below a folder of bpffs. ``paths`` are those of enrolled namespaces, by cookie; after
-    a restart the pins alone are enough for those that have a link."""
+    """Pins below a folder of bpffs. ``paths`` are those of enrolled namespaces, by cookie; after
+    a restart a process in the namespace leads there as well. A place is told by the packed
+    ``u32`` indexes of interfaces, empty for the namespace as a whole."""
 
     def __init__(self, folder: str) -> None:
         self.paths: dict[int, str] = {}
         self._folder = folder
 
-    def attach(self, cookie: int, program: int) -> None:
-        """Guard a namespace with a program; one that is guarded stays so. Raises BpfError."""
-        pin = self._pin(cookie)
-        if os.path.exists(pin):
-            return
-        path = self.paths.get(cookie)
-        if path is None:
-            sentence = f"the path of the network namespace with cookie {cookie} is not known"
-            raise BpfError(sentence, next_step="Enrol the pod again.")
-        try:
-            netns = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        except OSError as error:
-            raise BpfError(f"{path}: {error.strerror}", error.errno or 0) from error
-        try:
-            link = lib.attach(program, netns, SK_LOOKUP)
-        finally:
-            os.close(netns)
-        try:
-            lib.pin(link, pin)
-        finally:
-            os.close(link)
+    def attach(self, cookie: int, place: bytes, programs: Mapping[str, int]) -> None:
+        """Guard a namespace at this place and then nowhere else; what is there already stays.
+        Raises BpfError."""
+        indexes = {index for (index,) in struct.iter_unpack("=I", place)}
+        if place and "km_ingress" not in programs:
+            raise BpfError("this kernel has no programs on interfaces")
+        if not place and not os.path.exists(self._pin(WHOLE, cookie)):
+            with self._opened(cookie) as netns:
+                link = lib.attach(programs["km_admit"], netns, SK_LOOKUP)
+                self._keep(link, self._pin(WHOLE, cookie))
+        missing = indexes - self._interfaces(cookie)
+        if missing:
+            with self._opened(cookie) as netns:
+                for index in sorted(missing):
+                    self._attach_interface(netns, cookie, index, programs["km_ingress"])
+        if place:
+            Path(self._pin(WHOLE, cookie)).unlink(missing_ok=True)
+        self._leave_interfaces(cookie, self._interfaces(cookie) - indexes)
 
     def detach(self, cookie: int) -> None:
         """Guard a namespace no more; absent is fine."""
-        Path(self._pin(cookie)).unlink(missing_ok=True)
+        Path(self._pin(WHOLE, cookie)).unlink(missing_ok=True)
+        self._leave_interfaces(cookie, self._interfaces(cookie))
         self.paths.pop(cookie, None)
 
-    def cookies(self) -> list[int]:
-        """The namespaces that have a link."""
-        return [int(pin.name.removeprefix(PREFIX)) for pin in self._pins()]
-
-    def renew(self, program: int) -> None:
-        """Put a program behind every link; links whose namespace is gone lead nowhere and go."""
+    def places(self) -> dict[int, bytes]:
+        """Where each namespace is guarded; a change that was interrupted is none of the places
+        that can be asked for."""
+        found: dict[int, bytes] = {}
         for pin in self._pins():
-            link = lib.pinned(str(pin))
-            if link is None:
-                continue
-            try:
-                lib.replace_program(link, program)
-            except BpfError as error:
-                if error.errno != ENOLINK:
-                    raise
-                pin.unlink()
-            finally:
-                os.close(link)
+            kind, cookie, *rest = pin.name.split("_")
+            place = struct.pack("=I", int(rest[0])) if kind != WHOLE else b""
+            before = found.get(int(cookie))
+            if before is None:
+                found[int(cookie)] = place
+            else:
+                found[int(cookie)] = before + (place or b"?") if before else b"?" + place
+        return found
 
-    def open(self, cookie: int) -> int | None:
-        """An fd of a guarded namespace: by its path, else by a process that is in it; None when
-        neither leads there any more."""
-        link = lib.pinned(self._pin(cookie))
-        if link is None:
+    def interfaces(self, cookie: int) -> bytes | None:
+        """The place that all interfaces of a namespace are; None when it is gone."""
+        netns = self.open(cookie)
+        if netns is None:
             return None
         try:
-            inode = lib.link_netns(link)
+            return struct.pack(f"={len(found := sorted(lib.interfaces(netns)))}I", *found)
         finally:
-            os.close(link)
-        path = self.paths.get(cookie)
+            os.close(netns)
+
+    def renew(self, programs: Mapping[str, int]) -> None:
+        """Put programs behind every link; those whose namespace or interface is gone go."""
+        for pin in self._pins():
+            kind, cookie, *rest = pin.name.split("_")
+            try:
+                if kind == FILTERED:
+                    self._renew_filter(pin, int(cookie), int(rest[0]), programs["km_ingress"])
+                else:
+                    name = "km_admit" if kind == WHOLE else "km_ingress"
+                    self._renew_link(pin, programs[name])
+            except BpfError as error:
+                if error.errno not in (ENOLINK, ENOENT):
+                    raise
+                pin.unlink()
+
+    def open(self, cookie: int) -> int | None:
+        """An fd of a namespace: by its path, else by a process that is in it; None when neither
+        leads there any more. Enters namespaces: run in a thread of its own."""
+        path, seen = self.paths.get(cookie), set()
         processes = [f"/proc/{pid}/ns/net" for pid in os.listdir("/proc") if pid.isdigit()]
         for candidate in [path, *processes] if path else processes:
             try:
                 fd = os.open(candidate, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
             except OSError:  # the process has ended, or the path is gone
                 continue
-            if os.fstat(fd).st_ino == inode:
+            inode = os.fstat(fd).st_ino
+            if inode not in seen and lib.netns_cookie(fd) == cookie:
                 return fd
+            seen.add(inode)
             os.close(fd)
         return None
 
-    def _pins(self) -> list[Path]:
-        return sorted(Path(self._folder).glob(f"{PREFIX}*"))
+    def _attach_interface(self, netns: int, cookie: int, index: int, program: int) -> None:
+        try:
+            link = lib.attach_interface(netns, program, index, TCX_INGRESS)
+        except BpfError as error:
+            if error.errno != EINVAL:
+                raise
+            lib.filter_interface(netns, program, index)
+            lib.pin(program, self._pin(FILTERED, cookie, index))
+            return
+        self._keep(link, self._pin(LINKED, cookie, index))
 
-    def _pin(self, cookie: int) -> str:
-        return f"{self._folder}/{PREFIX}{cookie}"
+    def _leave_interfaces(self, cookie: int, indexes: set[int]) -> None:
+        for index in sorted(indexes):
+            Path(self._pin(LINKED, cookie, index)).unlink(missing_ok=True)
+            filtered = Path(self._pin(FILTERED, cookie, index))
+            if not filtered.exists():
+                continue
+            netns = self.open(cookie)
+            if netns is not None:
+                try:
+                    lib.unfilter_interface(netns, index)
+                finally:
+                    os.close(netns)
+            filtered.unlink()
+
+    def _renew_link(self, pin: Path, program: int) -> None:
+        link = lib.pinned(str(pin))
+        if link is not None:
+            try:
+                lib.replace_program(link, program)
+            finally:
+                os.close(link)
+
+    def _renew_filter(self, pin: Path, cookie: int, index: int, program: int) -> None:
+        with self._opened(cookie) as netns:
+            lib.filter_interface(netns, program, index)
+        pin.unlink()
+        lib.pin(program, str(pin))
+
+    def _interfaces(self, cookie: int) -> set[int]:
+        """Those that have a link or a filter."""
+        pins = (pin.name.split("_") for pin in self._pins())
+        return {int(rest[0]) for _, owner, *rest in pins if rest and int(owner) == cookie}
+
+    @contextmanager
+    def _opened(self, cookie: int) -> Iterator[int]:
+        netns = self.open(cookie)
+        if netns is None:
+            sentence = f"nothing leads to the network namespace with cookie {cookie}"
+            raise BpfError(sentence, ENOENT, "Enrol the pod again.")
+        try:
+            yield netns
+        finally:
+            os.close(netns)
+
+    def _keep(self, link: int, pin: str) -> None:
+        try:
+            lib.pin(link, pin)
+        finally:
+            os.close(link)
+
+    def _pins(self) -> list[Path]:
+        kinds = (WHOLE, LINKED, FILTERED)
+        return sorted(pin for kind in kinds for pin in Path(self._folder).glob(f"{kind}_*"))
+
+    def _pin(self, kind: str, cookie: int, index: int | None = None) -> str:
+        name = f"{kind}_{cookie}" if index is None else f"{kind}_{cookie}_{index}"
+        return f"{self._folder}/{name}"

@@ -14,6 +14,7 @@ JUDGE = (
     "km_policy", "km_denial", "km_events",
 )  # fmt: skip
 ITERATOR = 28
+TCX_INGRESS = 46
 
 
 class Program(NamedTuple):
@@ -62,5 +63,11 @@ EVICT = Object(
     ("km_listener", *JUDGE, *SHARED),
     without="open connections that a policy forbids are ended over sock_diag, one by one",
 )
-OBJECTS = (SOCK, AUTHZ, EVICT)
+INGRESS = Object(
+    str(FOLDER / "ingress.bpf.o"),
+    (Program("km_ingress", TCX_INGRESS),),
+    (*JUDGE, *SHARED),
+    without="pods behind a transparent proxy are guarded at the proxy's port",
+)
+OBJECTS = (SOCK, AUTHZ, EVICT, INGRESS)
 MAPS = tuple(dict.fromkeys(name for each in OBJECTS for name in each.maps))

@@ -122,7 +122,7 @@ class KernelTables:
         }
         return FoundGuards(
             guards, [(table, key) for table, key, _ in rules], dict(lib.rows(maps[PEER])), names,
-            [key for key, _ in lib.walk(maps[EXEMPT])], self._plane.guards.cookies(),
+            [key for key, _ in lib.walk(maps[EXEMPT])], self._plane.guards.places(),
             row_words(guards.values(), rules),
         )  # fmt: skip
 
@@ -190,8 +190,8 @@ class KernelTables:
         return count, None
 
     def _guard(self, row: tuple[bytes, bytes]) -> None:
-        admit = self._plane.programs["km_admit"]
-        self._plane.guards.attach(int.from_bytes(row[0], "little"), admit)
+        cookie = int.from_bytes(row[0], "little")
+        self._plane.guards.attach(cookie, row[1], self._plane.programs)
 
     def _count(self, row: tuple[bytes, bytes]) -> None:
         """A counter that is there already goes on counting."""

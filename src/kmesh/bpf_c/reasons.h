@@ -42,6 +42,7 @@ enum km_hook {
 	KM_GETPEERNAME6,
 	KM_LOOKUP,
 	KM_EVICT,
+	KM_INGRESS,
 	KM_HOOKS,
 };
 

@@ -55,10 +55,11 @@ class Guards:
         self.sets = GuardSets(rows, self.names, self.peers, limits or GuardLimits())
         self.started = False
         self.guards: dict[bytes, bytes] = {}
-        self.links: set[int] = set()
+        self.links: dict[int, bytes] = {}
         self.pods_guarded: dict[int, PodGuard] = {}
         self.failing = ""
         self.relink = 0.0
+        self._places: dict[int, bytes] = {}
         self._store, self._pods, self._workload_id = store, pods, workload_id
         self.exempt, self._missing_open = set(exempt), missing_open
         self._exempted: set[tuple[bytes, int]] = set()
@@ -73,7 +74,7 @@ class Guards:
     def adopt(self, found: FoundGuards) -> None:
         """Take over what the kernel holds: records stay in force until they are planned anew, and
         what they lead to is removed after that."""
-        self.guards, self.links = dict(found.guards), set(found.links)
+        self.guards, self.links = dict(found.guards), dict(found.links)
         self.names.adopt(found.names)
         self.names.counted = bool(found.guards)
         self.peers.adopt(found.peers)
@@ -88,6 +89,18 @@ class Guards:
     def mark(self) -> None:
         """Something that guards depend on has changed: an enrolment, or a pod's workload."""
         self._dirty = True
+
+    def place(self, cookie: int, place: bytes) -> None:
+        """Where to guard a pod: packed indexes of its interfaces, empty for the namespace as a
+        whole."""
+        if self.places(cookie) != place:
+            self._places[cookie] = place
+            self._dirty = True
+
+    def places(self, cookie: int) -> bytes:
+        """Where a pod is to be guarded: as told, else as it was found."""
+        found = self._places.get(cookie, self.links.get(cookie, b""))
+        return b"" if b"?" in found else found
 
     def idle(self) -> bool:
         """Whether all that is known is in the kernel."""
@@ -222,9 +235,10 @@ class Guards:
             if mine:
                 record = self._record(cookie, uid, wanted.get(cookie))
                 records |= dict.fromkeys(mine, (cookie, record))
-                if cookie not in self.links:
+                place = self.places(cookie)
+                if self.links.get(cookie) != place:
                     key = cookie.to_bytes(8, "little")
-                    links.append(Op(Phase.LINK, Put(LINK, key, b""), cookie))
+                    links.append(Op(Phase.LINK, Put(LINK, key, place), cookie))
         puts = []
         for addr, (cookie, record) in records.items():
             value = seal_last(addr, record.pack())
@@ -233,7 +247,7 @@ class Guards:
                 self._flipped.add(cookie)
         drops = [
             Op(Phase.UNLINK, Drop(LINK, cookie.to_bytes(8, "little")), cookie)
-            for cookie in sorted(self.links - self._pods.wanted.keys())
+            for cookie in sorted(self.links.keys() - self._pods.wanted.keys())
         ]
         drops += [
             Op(Phase.DROP_GUARD, Drop(GUARD, a), None) for a in self.guards.keys() - records.keys()
@@ -280,7 +294,6 @@ class Guards:
     def _done(self, op: Op) -> None:
         command = op.command
         if isinstance(command, Put | Drop):
-            put = isinstance(command, Put)
             if command.table == GUARD:
                 if isinstance(command, Put):
                     self.guards[command.key] = command.value
@@ -288,7 +301,11 @@ class Guards:
                     self.guards.pop(command.key, None)
             elif command.table == LINK:
                 cookie = int.from_bytes(command.key, "little")
-                (self.links.add if put else self.links.discard)(cookie)
+                if isinstance(command, Put):
+                    self.links[cookie] = command.value
+                else:
+                    self.links.pop(cookie, None)
+                    self._places.pop(cookie, None)
             elif command.table == PEER:
                 self.peers.done(command)
                 self._flipped |= {c for c, pod in self.pods_guarded.items() if pod.set}

@@ -45,7 +45,7 @@ class FoundGuards(NamedTuple):
     peers: dict[bytes, bytes]
     names: dict[int, str]
     exempt: list[bytes]
-    links: list[int]
+    links: dict[int, bytes]
     row_words: int
 
 

@@ -162,15 +162,6 @@ int km_helper_allowed(int attach_type, int helper)
 	return fd >= 0;
 }
 
-/* Inode of the namespace that a link is attached to; 0 when that is gone. */
-int64_t km_link_netns(int link)
-{
-	struct bpf_link_info info = {};
-	uint32_t size = sizeof(info);
-
-	return bpf_obj_get_info_by_fd(link, &info, &size) ? -errno : (int64_t)info.netns.netns_ino;
-}
-
 /* Everything that an iterator shows, read and thrown away: the program does the work. */
 static int drain(int program)
 {

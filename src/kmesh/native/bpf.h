@@ -39,7 +39,6 @@ int km_lookup_batch(int fd, const void *in, void *out, void *keys, void *values,
 int km_link(int program, int target, int attach_type);
 int km_run_iterator(int program, int netns);
 int km_socket_in(int netns, int domain, int type, int protocol);
-int64_t km_link_netns(int link);
 int km_link_replace(int link, int program);
 int km_link_program(int link, uint32_t *id);
 int km_prog_id(int program, uint32_t *id);
