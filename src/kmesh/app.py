@@ -28,6 +28,7 @@ from kmesh.core.steer import Steering
 from kmesh.core.store import Store
 from kmesh.errors import KmeshError
 from kmesh.state import cpu_seconds, describe
+from kmesh.tasks import page
 from kmesh.tasks.collect import Sources
 from kmesh.tasks.evict import Evictor
 from kmesh.tasks.fill import Filler
@@ -38,6 +39,8 @@ from kmesh.tasks.pods import PodServer
 from kmesh.tasks.profile import RunTime
 from kmesh.tasks.ring import DenialReader
 from kmesh.tasks.supervisor import Supervisor
+from kmesh.tasks.top import Top, handlers
+from kmesh.tasks.top_sources import sources
 from kmesh.tasks.writer import Writer
 from kmesh.tasks.xds import XdsClient
 from kmesh.wire.discovery import Decoder, ResponseReader
@@ -70,11 +73,19 @@ class App:
         self._synced = anyio.Event()
         self._start_cpu = cpu_seconds()
         self.supervisor = Supervisor()
-        self.pods = PodServer(Path(config.run_dir) / "kmesh.sock", self.writer, self.state)
         self.xds = self._client(config)
         limits = {"km_vip": config.max_vips, "km_slot": config.max_slots}
         limits["km_row"] = config.max_policy_words
         self.filler = Filler(self.plane, self.writer, limits, self._planned)
+        self.top = Top(
+            sources(self.session, self.writer, self.tables, self.filler, self.denials, limits)
+        )
+        self.pods = PodServer(
+            Path(config.run_dir) / "kmesh.sock",
+            self.writer,
+            self.state,
+            [*page.handlers(), *handlers(self.top)],
+        )
         self.run_time = RunTime(config.profiling)
         self.sources = self._sources()
         self.metrics = self._metrics(config)

@@ -49,7 +49,7 @@ class Tab:
         message = {"id": self._number, "method": method, "params": parameters}
         if self.session:
             message["sessionId"] = self.session
-        answer = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self._answers[self._number] = answer
         self._writer.write(json.dumps(message).encode() + b"\0")
         async with asyncio.timeout(WITHIN):

@@ -18,6 +18,7 @@ from tests.core.meshes import HOME, NEAR, service, workload
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from kmesh.core.model import Service, Workload
     from kmesh.core.rates import Counts
 
 SHOP = (
@@ -73,8 +74,8 @@ class Node:
                 return
             self.steering.report(ops, tables.apply(ops), 0.0)
 
-    def _resources(self, count: int) -> list[tuple[str, object]]:
-        found: list[tuple[str, object]] = []
+    def _resources(self, count: int) -> list[tuple[str, Workload | Service | None]]:
+        found: list[tuple[str, Workload | Service | None]] = []
         for number, (name, members) in enumerate(SHOP):
             found.append((key(name), service(key(name), f"10.96.0.{number + 1}")))
             found += [self._pod(name, number, index) for index in range(members)]
@@ -87,7 +88,7 @@ class Node:
             found.append((pod.uid, pod))
         return found
 
-    def _pod(self, name: str, number: int, index: int) -> tuple[str, object]:
+    def _pod(self, name: str, number: int, index: int) -> tuple[str, Workload]:
         place = HOME if f"{name}-{index}" in LOCAL else NEAR
         healthy = not ((name == "payments" and index == 0) or name == "ads")
         pod = workload(
@@ -141,12 +142,13 @@ class Node:
     def fills(self) -> list[Fill]:
         """As config and steering say."""
         found = self.steering.statistics()
+        segments = found.segments
         return [
-            Fill("records", found.records, 16384, 1_000_000, "--max-vips"),
-            Fill("endpoint slots", found.segments.used, found.segments.capacity, 4_000_000,
+            Fill("km_vip", "records", found.records, 16384, 1_000_000, "--max-vips"),
+            Fill("km_slot", "endpoint slots", segments.used, segments.capacity, 4_000_000,
                  "--max-slots"),
-            Fill("pods", found.pods, 4096, 4096, "--max-pods"),
-            Fill("policy words", 61_000, 65_536, 65_536, "--max-policy-words"),
+            Fill("km_enrol", "pods", found.pods, 4096, 4096, "--max-pods"),
+            Fill("km_row", "policy words", 61_000, 65_536, 65_536, "--max-policy-words", 7200.0),
         ]  # fmt: skip
 
     def sources(self) -> Sources:

@@ -4,12 +4,6 @@ find("denials-table").append(
   h("caption", { class: "hidden" }, "Connections that were denied, the latest first"),
   h("thead", {}, h("tr", {}, DENIAL_COLUMNS.map((title) => h("th", { scope: "col" }, title || h("span", { class: "hidden" }, "Ask why"))))), denialBody);
 
-function ago(seconds) {
-  if (seconds === null || seconds === undefined) return ABSENT;
-  if (seconds < 90) return `${Math.round(seconds)} s`;
-  return seconds < 5400 ? `${Math.round(seconds / 60)} min` : `${Math.round(seconds / 3600)} h`;
-}
-
 const who = (uid) => leaf(uid) || "no workload";
 
 function makeDenial(row) {

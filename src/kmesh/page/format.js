@@ -57,3 +57,9 @@ function sum(a, b) {
 }
 
 const spoken = (reason) => (reason ?? "").replaceAll("_", " ");
+
+function ago(seconds) {
+  if (seconds === null || seconds === undefined) return ABSENT;
+  if (seconds < 90) return `${Math.round(seconds)} s`;
+  return seconds < 5400 ? `${Math.round(seconds / 60)} min` : `${Math.round(seconds / 3600)} h`;
+}

@@ -3,11 +3,14 @@ function makeTable(row) {
   const text = h("span", { class: "muted" });
   const inner = h("i");
   const outer = h("div", { class: "fill" }, h("span", { "aria-hidden": "true" }, inner));
-  const element = h("li", {}, h("div", { class: "row" }, name, text), outer);
+  const hint = h("small", { class: "warn" });
+  const element = h("li", {}, h("div", { class: "row" }, name, text), outer, hint);
   element.update = (fill) => {
-    setText(name, fill.table);
+    setText(name, fill.what);
     setText(text, `${whole(fill.used)} of ${whole(fill.capacity)}, ${share(fill.used, fill.capacity)}`);
-    setAttribute(element, "title", `grows to ${whole(fill.limit)} (${fill.option})`);
+    const soon = fill.full_in !== null && fill.full_in < 86400;
+    setText(hint, soon ? `full in ${ago(fill.full_in)} at this pace` : "");
+    setAttribute(element, "title", `${fill.table} grows to ${whole(fill.limit)}${fill.option ? ` (${fill.option})` : ""}`);
     inner.style.width = `${fill.capacity ? Math.min(100, (fill.used / fill.capacity) * 100) : 0}%`;
     const most = fill.limit ? fill.used / fill.limit : 0;
     setAttribute(outer, "data-state", most > 0.95 ? "bad" : most > 0.8 ? "warn" : "ok");

@@ -20,7 +20,7 @@ from kmesh.core.policy import principal
 from kmesh.errors import BpfError, KmeshError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterable
     from pathlib import Path
 
     from kmesh.core.events import Json
@@ -55,8 +55,15 @@ class SocketError(KmeshError):
 class PodServer:
     """``<run-dir>/kmesh.sock``: POST, DELETE and GET /enrol, GET /state, GET /why."""
 
-    def __init__(self, path: Path, writer: Writer, state: Callable[[], dict[str, Json]]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        writer: Writer,
+        state: Callable[[], dict[str, Json]],
+        routes: Iterable[web.RouteDef] = (),
+    ) -> None:
         self.path, self._writer, self._state = path, writer, state
+        self._routes = tuple(routes)
         self._cookies: dict[str, int] = {}
         self._namespace_thread = anyio.CapacityLimiter(1)
 
@@ -70,6 +77,7 @@ class PodServer:
         app.router.add_get("/enrol", self._list)
         app.router.add_get("/state", self._show)
         app.router.add_get("/why", self._why)
+        app.add_routes(self._routes)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=LAST_ANSWERS)
         await runner.setup()
         try:

@@ -54,13 +54,16 @@ class UnknownService(TopError):
 
 
 class Fill(NamedTuple):
-    """How full a table is; ``limit`` is what ``option`` allows it to grow to."""
+    """How full a table is; ``limit`` is what ``option`` allows it to grow to, ``full_in`` when it
+    is reached at the pace of now, in seconds, if ever."""
 
     table: str
+    what: str
     used: int
     capacity: int
     limit: int
     option: str
+    full_in: float | None = None
 
 
 class Query(NamedTuple):
