@@ -4,6 +4,7 @@ checked against this table, and it is checked against what a real agent exposes.
 from __future__ import annotations
 
 from kmesh.core.exposition import Family, Kind
+from kmesh.core.labels import LABELS
 
 COUNTER, GAUGE, SUMMARY, HISTOGRAM, INFO = Kind
 
@@ -15,6 +16,12 @@ def _table(*rows: tuple[str, Kind, str, str]) -> dict[str, Family]:
 
 
 # fmt: off
+TRAFFIC_LABELS = " ".join(LABELS)
+POD_LABELS = " ".join((*LABELS[:9], "destination_pod_address", "destination_pod_namespace",
+                       "destination_pod_name", *LABELS[12:]))
+PAIR_LABELS = ("reporter source_workload source_workload_namespace destination_workload "
+               "destination_workload_namespace destination_service")
+
 AGENT = _table(
     ("kmesh_build", INFO, "version python kernel", "What runs here"),
     ("istio_build", GAUGE, "component tag", "Istio component build info"),
@@ -125,6 +132,52 @@ AUTHORIZATION = _table(
     ("kmesh_eviction_waiting", GAUGE, "", "Pods whose open connections are still to be looked at"),
     ("kmesh_ring_records", COUNTER, "", "Records read from the kernel's ring"),
 )
+TRAFFIC = _table(
+    ("istio_tcp_connections_opened", COUNTER, TRAFFIC_LABELS,
+     "The total number of TCP connections opened"),
+    ("istio_tcp_connections_closed", COUNTER, TRAFFIC_LABELS,
+     "The total number of TCP connections closed"),
+    ("istio_tcp_connections_failed", COUNTER, TRAFFIC_LABELS,
+     "The total number of TCP connections that failed to be established (unstable)"),
+    ("istio_tcp_sent_bytes", COUNTER, TRAFFIC_LABELS,
+     "The size of total bytes sent in response in case of a TCP connection"),
+    ("istio_tcp_received_bytes", COUNTER, TRAFFIC_LABELS,
+     "The size of total bytes received during request in case of a TCP connection"),
+    ("kmesh_connection_failures", COUNTER, PAIR_LABELS + " response_flags reason",
+     "Connections that were not established, by reason"),
+    ("kmesh_connection_retransmits", COUNTER, PAIR_LABELS, "Segments that were sent again"),
+    ("kmesh_connection_lost_segments", COUNTER, PAIR_LABELS,
+     "Segments that the kernel took for lost"),
+    ("kmesh_connection_srtt_seconds", SUMMARY, PAIR_LABELS,
+     "Smoothed round trip time of connections at their end"),
+    ("kmesh_connection_min_rtt_seconds", SUMMARY, PAIR_LABELS,
+     "Least round trip time of connections at their end"),
+    ("kmesh_series", GAUGE, "table", "Label sets of connection metrics"),
+    ("kmesh_series_limit", GAUGE, "table", "Label sets that are kept at most"),
+    ("kmesh_series_evicted", COUNTER, "table",
+     "Label sets that were forgotten because there were too many"),
+)
+
+UPSTREAM = _table(
+    ("kmesh_tcp_connections_opened", COUNTER, TRAFFIC_LABELS,
+     "TCP connections opened to a service"),
+    ("kmesh_tcp_connections_closed", COUNTER, TRAFFIC_LABELS,
+     "TCP connections closed to a service"),
+    ("kmesh_tcp_conntections_failed", COUNTER, TRAFFIC_LABELS,
+     "TCP connections failed to a service"),
+    ("kmesh_tcp_sent_bytes", COUNTER, TRAFFIC_LABELS, "Bytes the reporter sent"),
+    ("kmesh_tcp_received_bytes", COUNTER, TRAFFIC_LABELS, "Bytes the reporter received"),
+    ("kmesh_tcp_workload_connections_opened", COUNTER, POD_LABELS,
+     "TCP connections opened to a pod"),
+    ("kmesh_tcp_workload_connections_closed", COUNTER, POD_LABELS,
+     "TCP connections closed to a pod"),
+    ("kmesh_tcp_workload_conntections_failed", COUNTER, POD_LABELS,
+     "TCP connections failed to a pod"),
+    ("kmesh_tcp_workload_sent_bytes", COUNTER, POD_LABELS, "Bytes the reporter sent"),
+    ("kmesh_tcp_workload_received_bytes", COUNTER, POD_LABELS, "Bytes the reporter received"),
+    ("kmesh_tcp_retrans", COUNTER, POD_LABELS, "Segments that were sent again"),
+    ("kmesh_tcp_packet_loss", COUNTER, POD_LABELS, "Segments that the kernel took for lost"),
+)
 # fmt: on
 
 GROUPS: dict[str, dict[str, Family]] = {
@@ -134,6 +187,8 @@ GROUPS: dict[str, dict[str, Family]] = {
     "Mesh": MESH,
     "Kernel": KERNEL,
     "Authorization": AUTHORIZATION,
+    "Connections": TRAFFIC,
+    "Upstream's names": UPSTREAM,
 }
 FAMILIES: dict[str, Family] = {
     name: family for group in GROUPS.values() for name, family in group.items()
