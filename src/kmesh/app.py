@@ -22,7 +22,10 @@ from kmesh.bpf import load
 from kmesh.bpf.tables import KernelTables
 from kmesh.core.commands import ROW, Op, Phase
 from kmesh.core.delta import Session
+from kmesh.core.events import ADDRESS
 from kmesh.core.guard_status import GuardLimits
+from kmesh.core.istio import TrafficSeries
+from kmesh.core.labels import Labels
 from kmesh.core.segments import Segments
 from kmesh.core.steer import Steering
 from kmesh.core.store import Store
@@ -44,6 +47,7 @@ from kmesh.tasks.top_sources import sources
 from kmesh.tasks.writer import Writer
 from kmesh.tasks.xds import XdsClient
 from kmesh.wire.discovery import Decoder, ResponseReader
+from kmesh.wire.names import NameReader
 
 if TYPE_CHECKING:
     from kmesh.bpf.sockets import Found
@@ -86,6 +90,9 @@ class App:
             self.state,
             [*page.handlers(), *handlers(self.top)],
         )
+        reader = NameReader(self.session.held(ADDRESS))
+        self.labels = Labels(self.steering, reader.workload, reader.service)
+        self.series = TrafficSeries(config.max_series, config.upstream_metric_names)
         self.run_time = RunTime(config.profiling)
         self.sources = self._sources()
         self.metrics = self._metrics(config)
@@ -108,6 +115,7 @@ class App:
             denials=self.denials,
             filler=self.filler,
             run_time=self.run_time,
+            more={"traffic": self.series.metrics},
         )
 
     def _metrics(self, config: Config) -> MetricsServer | None:

@@ -138,6 +138,12 @@ class Config:
     metrics_address: Listen | None = row(
         WATCH, "--metrics-address", "", values.listen, ":15020",
         "where metrics are served: host:port or :port; empty for nowhere", empty=True)
+    max_series: int = row(
+        WATCH, "--max-series", "", values.integer(1, 1 << 24), "20000",
+        "label sets of connection metrics at most, in each table of them; the least used go first")
+    upstream_metric_names: bool = row(
+        WATCH, "--upstream-metric-names", "", values.boolean, "false",
+        "expose the kmesh_tcp_... names of the agent in Go beside Istio's", bare="true")
     profiling: bool = row(
         WATCH, "--profiling", "", values.boolean, "false",
         "let the kernel measure the run time of BPF programs", bare="true")
