@@ -1,0 +1,68 @@
+"""Lines of the access log: ztunnel's keys in ztunnel's order."""
+
+from __future__ import annotations
+
+import json
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kmesh.core import addr
+from kmesh.core.accesslog import COMPLETE, FAILED, OPENED, Entry, fields, json_line, text_line
+from kmesh.core.labels import Names, ServiceName
+
+CLIENT = Names("client-1", "default", "client", "c", "v1", "spiffe://x", "k1")
+SERVER = Names("", "shop", "web", "web-c", "v2", "spiffe://y", "k1")
+WEB = ServiceName("web.shop.svc.cluster.local", "shop", "web")
+SOURCE, DESTINATION = (addr.parse("10.1.0.1"), 40000), (addr.parse("fd01::2"), 8080)
+ENTRY = Entry(
+    1_700_000_000_123_456_789, COMPLETE, True, SOURCE, DESTINATION, CLIENT, SERVER, WEB, 84, 222,
+    3_999_999,
+)  # fmt: skip
+STAMP = "2023-11-14T22:13:20.123456Z"
+
+
+def test_a_whole_line() -> None:
+    assert text_line(ENTRY, STAMP) == (
+        "2023-11-14T22:13:20.123456Z\tinfo\taccess\tconnection complete\t"
+        'src.addr=10.1.0.1:40000 src.workload="client-1" src.namespace="default" src.cluster="k1" '
+        'dst.addr=[fd01::2]:8080 dst.service="web.shop.svc.cluster.local" dst.workload="web-c" '
+        'dst.namespace="shop" dst.cluster="k1" direction="outbound" bytes_sent=84 bytes_recv=222 '
+        'duration="3ms"\n'
+    )
+
+
+def test_the_same_as_json_in_the_same_order() -> None:
+    found = json.loads(json_line(ENTRY, STAMP))
+    assert list(found) == ["level", "time", "scope", "message", *fields(ENTRY)]
+    assert found["bytes_sent"] == 84
+    assert found["time"] == STAMP
+
+
+def test_an_error_comes_after_ztunnels_keys_and_quality_after_it() -> None:
+    entry = ENTRY._replace(error="connection failed: x", retransmits=3, srtt=1200, protocol="udp")
+    assert entry.level == "error"
+    assert list(fields(entry))[-4:] == ["error", "protocol", "retransmissions", "srtt"]
+    assert fields(entry)["srtt"] == "1200us"
+
+
+def test_an_early_denial_has_only_what_ztunnel_says() -> None:
+    entry = Entry(0, FAILED, False, SOURCE, DESTINATION, error="refused")
+    assert (entry.level, list(fields(entry))) == (
+        "warn", ["src.addr", "dst.addr", "direction", "error"],
+    )  # fmt: skip
+
+
+def test_an_opening_is_for_debugging() -> None:
+    assert ENTRY._replace(message=OPENED).level == "debug"
+
+
+texts = st.text(st.characters(codec="utf-8"), max_size=5)
+
+
+@given(st.builds(Names, *[texts] * 9), texts)
+def test_a_name_cannot_break_a_line(names: Names, error: str) -> None:
+    entry = ENTRY._replace(client=names, error=error)
+    assert text_line(entry, STAMP).count("\n") == 1
+    assert text_line(entry, STAMP).count("\t") == 4
+    assert json.loads(json_line(entry, STAMP)).get("error", "") == error
