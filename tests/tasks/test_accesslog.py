@@ -7,16 +7,16 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-
 from kmesh.core import addr
 from kmesh.core.accesslog import COMPLETE, Entry
 from kmesh.tasks import accesslog
 from kmesh.tasks.accesslog import Descriptor, LogWriter, RotatingFile
 
 if TYPE_CHECKING:
-    import pytest
     from collections.abc import Callable
     from pathlib import Path
+
+    import pytest
 
 END = (addr.parse("10.1.0.1"), 1)
 
