@@ -1,0 +1,1 @@
+"""``kmeshctl``: a client of the agents of a cluster."""
