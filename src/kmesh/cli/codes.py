@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from functools import cache
+from importlib import import_module
 from inspect import cleandoc
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +15,7 @@ from kmesh.errors import KmeshError
 PACKAGE = Path(__file__).parent.parent
 CODE = re.compile(r"KM\d{4}")
 GENERATED = "gen"
+FIELDS = ("code", "next_step")
 LEAST_WORDS = 2
 
 
@@ -83,21 +85,28 @@ def _classes(path: Path, tree: ast.Module) -> list[_Class]:
             tuple(ast.unparse(base).rpartition(".")[2] for base in node.bases),
             module,
             cleandoc(ast.get_docstring(node) or ""),
-            dict(_assigned(node)),
+            dict(_assigned(node, module)),
         )
         for node in ast.walk(tree)
         if isinstance(node, ast.ClassDef)
     ]
 
 
-def _assigned(node: ast.ClassDef) -> list[tuple[str, str]]:
-    return [
-        (target.id, statement.value.value)
-        for statement in node.body
-        if isinstance(statement, ast.Assign) and isinstance(statement.value, ast.Constant)
-        for target in statement.targets
-        if isinstance(target, ast.Name) and isinstance(statement.value.value, str)
-    ]
+def _assigned(node: ast.ClassDef, module: str) -> list[tuple[str, str]]:
+    """The text fields; a text that is put together is asked from the class itself."""
+    found = []
+    for statement in node.body:
+        if not isinstance(statement, ast.Assign) or not isinstance(statement.targets[0], ast.Name):
+            continue
+        name, value = statement.targets[0].id, statement.value
+        if name not in FIELDS:
+            continue
+        if isinstance(value, ast.Constant):
+            found.append((name, str(value.value)))
+        else:
+            loaded = getattr(import_module(f"kmesh.{module}"), node.name)
+            found.append((name, str(getattr(loaded, name))))
+    return found
 
 
 def _is_error(each: _Class, classes: dict[str, _Class]) -> bool:
