@@ -32,11 +32,13 @@ from kmesh.core.store import Store
 from kmesh.errors import KmeshError
 from kmesh.state import cpu_seconds, describe
 from kmesh.tasks import page
-from kmesh.tasks.collect import Sources
+from kmesh.tasks.collect import Sources, otlp_metrics
+from kmesh.tasks.collector import Collector
 from kmesh.tasks.evict import Evictor
 from kmesh.tasks.fill import Filler
 from kmesh.tasks.lag import Lag
 from kmesh.tasks.metrics import MetricsServer
+from kmesh.tasks.otlp import Otlp
 from kmesh.tasks.places import Places
 from kmesh.tasks.pods import PodServer
 from kmesh.tasks.profile import RunTime
@@ -95,7 +97,10 @@ class App:
         self.series = TrafficSeries(config.max_series, config.upstream_metric_names)
         self.run_time = RunTime(config.profiling)
         self.sources = self._sources()
-        self.metrics = self._metrics(config)
+        self.collector = Collector(self.sources.parts, self.writer)
+        where = config.metrics_address
+        self.otlp = self._otlp(config)
+        self.metrics = None if where is None else MetricsServer(where, self.collector)
 
     def _planned(self) -> dict[str, int]:
         """Entries in use of the tables that are arrays."""
@@ -118,10 +123,14 @@ class App:
             more={"traffic": self.series.metrics},
         )
 
-    def _metrics(self, config: Config) -> MetricsServer | None:
-        if config.metrics_address is None:
+    def _otlp(self, config: Config) -> Otlp | None:
+        if not config.otlp_endpoint:
             return None
-        return MetricsServer(config.metrics_address, self.sources.parts, self.writer)
+        who = {"service.name": "kmesh", "service.version": __version__}
+        who |= {"k8s.node.name": config.node_name, "k8s.cluster.name": config.cluster_id}
+        otlp = Otlp(config.otlp_endpoint, self.collector, who, config.otlp_interval)
+        self.sources.more["otlp"] = lambda: otlp_metrics(otlp)
+        return otlp
 
     def _client(self, config: Config) -> XdsClient | None:
         options, decoder = config.xds(), Decoder()
@@ -146,6 +155,8 @@ class App:
                 tasks.start_soon(self.denials.run)
                 tasks.start_soon(self._spare_the_collector)
                 await tasks.start(self.pods.run)
+                if self.otlp is not None:
+                    tasks.start_soon(self.supervisor.keep, "otlp", self.otlp.run)
                 if self.metrics is not None:
                     tasks.start_soon(self.supervisor.keep, "fill", self.filler.run)
                     tasks.start_soon(self.supervisor.keep, "metrics", self.metrics.run)

@@ -144,6 +144,13 @@ class Config:
     upstream_metric_names: bool = row(
         WATCH, "--upstream-metric-names", "", values.boolean, "false",
         "expose the kmesh_tcp_... names of the agent in Go beside Istio's", bare="true")
+    otlp_endpoint: str = row(
+        WATCH, "--otlp-endpoint", "OTEL_EXPORTER_OTLP_ENDPOINT", values.base_url, "",
+        "base URL to which metrics, access log and failed connections go over OTLP/HTTP; empty for "
+        "nowhere", empty=True)
+    otlp_interval: float = row(
+        WATCH, "--otlp-interval", "", values.seconds(0.1, 86400), "60",
+        "seconds between two exports of metrics")
     profiling: bool = row(
         WATCH, "--profiling", "", values.boolean, "false",
         "let the kernel measure the run time of BPF programs", bare="true")

@@ -10,7 +10,7 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as read_text
 
-from kmesh.core.catalogue import FAMILIES, TRAFFIC, UPSTREAM
+from kmesh.core.catalogue import FAMILIES, LOGS, TRAFFIC, UPSTREAM
 from tests.e2e.agent import until
 from tests.e2e.peers import free_port, pod, policy, service
 from tests.kernel.mesh import dial
@@ -28,6 +28,7 @@ CONDITIONAL = {
     "istio_xds_connection_terminations",
     "kmesh_task_restarts",
     *UPSTREAM,
+    *(name for name in LOGS if name.startswith("kmesh_otlp")),
     *(name for name, family in TRAFFIC.items() if family.labels != ("table",)),
 }
 

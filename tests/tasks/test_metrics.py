@@ -16,7 +16,9 @@ from prometheus_client.parser import text_string_to_metric_families as read_text
 from kmesh.core.exposition import OPENMETRICS, TEXT, Family, Kind, Metric, Sample, label_text
 from kmesh.core.options import Listen
 from kmesh.errors import BpfError
+from kmesh.tasks import collector as collectors
 from kmesh.tasks import metrics
+from kmesh.tasks.collector import Collector
 from kmesh.tasks.metrics import PATHS, MetricsServer
 
 if TYPE_CHECKING:
@@ -46,11 +48,15 @@ def numbers(count: int) -> Callable[[], Iterable[Metric]]:
     return lambda: [Metric(NUMBERS, rows)]
 
 
+def collector(parts: dict[str, Callable[[], Iterable[Metric]]], writer: Writer) -> Collector:
+    return Collector(lambda: parts, writer)  # type: ignore[arg-type]
+
+
 @asynccontextmanager
 async def serving(
     parts: dict[str, Callable[[], Iterable[Metric]]], writer: Writer | None = None
 ) -> AsyncIterator[tuple[MetricsServer, str]]:
-    server = MetricsServer(Listen("127.0.0.1", 0), lambda: parts, writer or Writer())  # type: ignore[arg-type]
+    server = MetricsServer(Listen("127.0.0.1", 0), collector(parts, writer or Writer()))
     async with anyio.create_task_group() as tasks:
         await tasks.start(server.run)
         yield server, f"http://{server.statistics().listening}"
@@ -120,7 +126,7 @@ async def test_a_part_that_fails_is_left_out_counted_and_the_rest_is_there() -> 
 async def test_a_writer_that_does_not_answer_costs_only_the_kernels_part(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(metrics, "ASK_DEADLINE", 0.01)
+    monkeypatch.setattr(collectors, "ASK_DEADLINE", 0.01)
     parts = {"kernel": numbers(1), "numbers": numbers(2)}
     async with (
         serving(parts, Writer(busy=True)) as (_, base),
@@ -163,7 +169,7 @@ async def test_an_address_that_is_taken_is_tried_again(monkeypatch: pytest.Monke
     monkeypatch.setattr(metrics, "AGAIN", 0.01)
     with socket.create_server(("127.0.0.1", 0)) as holder:
         port = holder.getsockname()[1]
-        server = MetricsServer(Listen("127.0.0.1", port), dict, Writer())  # type: ignore[arg-type]
+        server = MetricsServer(Listen("127.0.0.1", port), collector({}, Writer()))
         async with anyio.create_task_group() as tasks:
             await tasks.start(server.run)
             assert server.statistics().listening == ""

@@ -158,6 +158,12 @@ TRAFFIC = _table(
      "Label sets that were forgotten because there were too many"),
 )
 
+LOGS = _table(
+    ("kmesh_otlp_sent", COUNTER, "signal", "Metric points, log records and spans that were sent"),
+    ("kmesh_otlp_failed", COUNTER, "signal", "The same, refused or not sent in time"),
+    ("kmesh_otlp_dropped", COUNTER, "signal", "The same, dropped because the queue was full"),
+)
+
 UPSTREAM = _table(
     ("kmesh_tcp_connections_opened", COUNTER, TRAFFIC_LABELS,
      "TCP connections opened to a service"),
@@ -188,6 +194,7 @@ GROUPS: dict[str, dict[str, Family]] = {
     "Kernel": KERNEL,
     "Authorization": AUTHORIZATION,
     "Connections": TRAFFIC,
+    "Logs and export": LOGS,
     "Upstream's names": UPSTREAM,
 }
 FAMILIES: dict[str, Family] = {

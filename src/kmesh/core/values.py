@@ -176,6 +176,13 @@ def listen(raw: str) -> Listen | None:
     return parse_listen(raw) if raw else None
 
 
+def base_url(raw: str) -> str:
+    """``http(s)://host...``, or empty."""
+    if raw and not re.fullmatch(r"https?://[^/\s?#]+[^\s?#]*", raw):
+        raise ValueError("must be http://host:port or https://host:port")
+    return raw
+
+
 def target(raw: str) -> Target | None:
     """A control plane's address; empty for none."""
     try:

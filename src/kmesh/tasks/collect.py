@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from kmesh.tasks.evict import Evictor
     from kmesh.tasks.fill import Filler
     from kmesh.tasks.lag import Lag
+    from kmesh.tasks.otlp import Otlp
     from kmesh.tasks.profile import RunTime
     from kmesh.tasks.ring import DenialReader
     from kmesh.tasks.supervisor import Supervisor
@@ -238,3 +239,11 @@ def _verdicts(tables: KernelTables, names: Mapping[int, str]) -> Iterator[Sample
     labels = FAMILIES["kmesh_authorization_verdicts"].labels
     for (policy, verdict), count in tables.verdicts().items():
         yield Sample(label_text(labels, (names.get(policy, ""), verdict.name.lower())), count)
+
+
+def otlp_metrics(otlp: Otlp) -> Iterator[Metric]:
+    """What became of exports."""
+    found = otlp.statistics()
+    yield many("kmesh_otlp_sent", (((signal,), n) for signal, n in found.sent.items()))
+    yield many("kmesh_otlp_failed", (((signal,), n) for signal, n in found.failed.items()))
+    yield many("kmesh_otlp_dropped", (((signal,), n) for signal, n in found.dropped.items()))

@@ -9,37 +9,29 @@ from __future__ import annotations
 import logging
 import time
 import zlib
-from collections import Counter
-from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import anyio
 from aiohttp import web
 
-from kmesh.core.exposition import Metric, accepts_gzip, negotiate, render
-from kmesh.errors import KmeshError
+from kmesh.core.exposition import accepts_gzip, negotiate, render
 from kmesh.tasks.collect import many, one
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 
-    from kmesh.core.exposition import Form
+    from kmesh.core.exposition import Form, Metric
     from kmesh.core.options import Listen
-    from kmesh.tasks.writer import Writer
+    from kmesh.tasks.collector import Collector
 
 log = logging.getLogger(__name__)
 
 PATHS = ("/metrics", "/stats/prometheus", "/status/metric")
 AT_ONCE = 4
 DEADLINE = 60.0
-ASK_DEADLINE = 2.0
 AGAIN = 5.0
 LAST_ANSWERS = 1.0
 GZIP = 16 + zlib.MAX_WBITS
-# Reads maps that the writer may be replacing: between two of its batches they stay.
-ASKED = frozenset({"kernel", "authorization"})
-
-Parts = dict[str, "Callable[[], Iterable[Metric]]"]
 
 
 class MetricsStatistics(NamedTuple):
@@ -54,19 +46,17 @@ class MetricsStatistics(NamedTuple):
 
 
 class MetricsServer:
-    """Serves the metrics of ``parts`` at one address."""
+    """Serves what the collector finds, and how that went, at one address."""
 
     def __init__(
         self,
         address: Listen,
-        parts: Callable[[], Parts],
-        writer: Writer,
+        collector: Collector,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._address, self._parts, self._writer, self._clock = address, parts, writer, clock
+        self._address, self._collector, self._clock = address, collector, clock
         self._scrapes = self._abandoned = 0
         self._seconds = 0.0
-        self._failures: Counter[str] = Counter()
         self._listening = ""
         self._room = anyio.Semaphore(AT_ONCE)
 
@@ -135,7 +125,7 @@ class MetricsServer:
 
     async def _pieces(self, form: Form, gzip: bool) -> AsyncIterator[bytes]:
         squeeze = zlib.compressobj(1, wbits=GZIP) if gzip else None
-        for piece in render(await self.collect(), form):
+        for piece in render([*await self._collector.collect(), *self._own()], form):
             data = squeeze.compress(piece) if squeeze else piece
             if data:
                 yield data
@@ -143,36 +133,19 @@ class MetricsServer:
         if squeeze:
             yield squeeze.flush()
 
-    async def collect(self) -> Iterator[Metric]:
-        """Every metric, this listener's own at the end. A part that cannot be read is left out."""
-        found: list[Metric] = []
-        for name, part in self._parts().items():
-            try:
-                if name in ASKED:
-                    with anyio.fail_after(ASK_DEADLINE):
-                        found += await self._writer.ask(partial(_all, part))
-                else:
-                    found += part()
-            except (KmeshError, OSError) as error:  # TimeoutError is an OSError
-                self._failures[name] += 1
-                log.error("no metrics of %s: %s", name, error or "the writer is busy")
-            await anyio.lowlevel.checkpoint()
-        return iter([*found, *self._own()])
-
     def statistics(self) -> MetricsStatistics:
         """For dumps."""
         return MetricsStatistics(
-            self._scrapes, self._abandoned, self._seconds, dict(self._failures), self._listening
+            self._scrapes,
+            self._abandoned,
+            self._seconds,
+            dict(self._collector.failures),
+            self._listening,
         )
 
     def _own(self) -> Iterator[Metric]:
         yield one("kmesh_scrapes", self._scrapes)
         yield one("kmesh_scrapes_abandoned", self._abandoned)
         yield one("kmesh_scrape_seconds", self._seconds)
-        failures = {name: self._failures[name] for name in self._parts()}
-        yield many("kmesh_scrape_failures", (((name,), n) for name, n in failures.items()))
-
-
-def _all(part: Callable[[], Iterable[Metric]]) -> list[Metric]:
-    """A part with its samples read: afterwards the maps may be others."""
-    return [Metric(family, list(samples)) for family, samples in part()]
+        names, failures = self._collector.names(), self._collector.failures
+        yield many("kmesh_scrape_failures", (((name,), failures[name]) for name in names))
