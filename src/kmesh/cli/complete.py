@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kmesh.cli.console import out
 
@@ -51,6 +51,16 @@ SCRIPTS = {"bash": BASH, "zsh": ZSH, "fish": FISH}
 def script(prog: str, shell: str) -> str:
     """The script for one of SHELLS."""
     return SCRIPTS[shell].format(prog=prog, name=prog.replace("-", "_"), ask=ASK)
+
+
+def add_parser(commands: argparse._SubParsersAction[Any], prog: str) -> None:
+    """``completion SHELL`` for a command with sub-commands."""
+    parser = commands.add_parser(
+        "completion",
+        help="script that completes words in a shell",
+        description=f"Prints a script for a shell, as: source <({prog} completion bash)",
+    )
+    parser.add_argument("shell", choices=SHELLS, help=", ".join(SHELLS))
 
 
 def run_for(prog: str) -> Callable[[argparse.Namespace], int]:

@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from kmesh import __version__
-from kmesh.cli import check, controlplane, daemon, demo, doctor, explain, lab, why
+from kmesh.cli import bundle, check, complete, controlplane, daemon, demo, doctor, explain, lab, why
 from kmesh.cli.console import show_error
 from kmesh.errors import ConfigError
 
@@ -23,8 +23,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--version", action="version", version=f"kmesh {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (daemon, controlplane, lab, demo, why, explain, check, doctor):
+    for module in (daemon, controlplane, lab, demo, why, explain, check, doctor, bundle):
         module.add_parser(commands)
+    complete.add_parser(commands, "kmesh")
+    if (words := complete.asked(argv)) is not None:
+        return complete.answer(parser, words)
     try:
         args = parser.parse_args(argv)
     except ConfigError as error:
@@ -40,5 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "explain": explain.run,
         "check": check.run,
         "doctor": doctor.run,
+        "bundle": bundle.run,
+        "completion": complete.run_for("kmesh"),
     }
     return runs[args.command](args)
