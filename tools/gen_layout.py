@@ -22,7 +22,9 @@ STRUCTS = {
     "authz": (
         "guard_key", "guard", "row", "prefix_key", "prefix", "match_key", "match", "peer_key",
         "peer", "exempt", "verdict_key", "policy", "denial_key", "denial", "event",
+        "traffic_key", "traffic",
     ),
+    "observe": ("conn",),
 }  # fmt: skip
 ENUMS = {
     "sock": {"km_action": "VipAction", "km_reason": "Reason", "km_hook": "Hook"},
@@ -32,14 +34,16 @@ ENUMS = {
         "km_verdict_kind": "Verdict",
         "km_event_kind": "EventKind",
     },
+    "observe": {"km_tally_kind": "Tally", "km_direction": "Direction"},
 }
 PREFIXES = {
     "km_action": "KM_ACTION_",
     "km_mode": "KM_MODE_",
     "km_verdict_kind": "KM_VERDICT_",
     "km_event_kind": "KM_EVENT_",
+    "km_tally_kind": "KM_TALLY_",
 }
-ENDS = {"KM_REASONS", "KM_HOOKS"}
+ENDS = {"KM_REASONS", "KM_HOOKS", "KM_TALLIES"}
 CODES = {1: "B", 2: "H", 4: "I", 8: "Q"}
 
 HEAD = '''"""What lies in the maps, as Python sees it. Written by tools/gen_layout.py: do not edit.

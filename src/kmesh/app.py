@@ -42,10 +42,11 @@ from kmesh.tasks.otlp import Otlp
 from kmesh.tasks.places import Places
 from kmesh.tasks.pods import PodServer
 from kmesh.tasks.profile import RunTime
-from kmesh.tasks.ring import DenialReader
+from kmesh.tasks.ring import RingReader
 from kmesh.tasks.supervisor import Supervisor
 from kmesh.tasks.top import Top, handlers
 from kmesh.tasks.top_sources import sources
+from kmesh.tasks.traffic import TrafficTask
 from kmesh.tasks.writer import Writer
 from kmesh.tasks.xds import XdsClient
 from kmesh.wire.discovery import Decoder, ResponseReader
@@ -73,7 +74,8 @@ class App:
         self.writer = Writer(self.tables, self.steering, self._applied)
         self.evictor = Evictor(config.evict, self.plane.evict, self.plane.sockets, self._forbids)
         self.steering.guards.changed = self.evictor.changed
-        self.denials = DenialReader(self.plane.maps["km_events"], self.steering)
+        self.denials = RingReader(self.plane, self.steering)
+        self.traffic = TrafficTask(self.plane, self.steering, config.report_interval)
         self.places = Places(self.plane, self.writer, config.authz_hook)
         self.lag = Lag()
         self._synced = anyio.Event()
@@ -152,6 +154,7 @@ class App:
                 tasks.start_soon(self.lag.run)
                 tasks.start_soon(self.supervisor.keep, "evict", self.evictor.run)
                 tasks.start_soon(self.supervisor.keep, "places", self.places.run)
+                tasks.start_soon(self.supervisor.keep, "traffic", self.traffic.run)
                 tasks.start_soon(self.denials.run)
                 tasks.start_soon(self._spare_the_collector)
                 await tasks.start(self.pods.run)
@@ -223,6 +226,8 @@ def sizes(config: Config) -> load.Sizes:
         matches=config.max_policy_values,
         peers=config.max_peers,
         policies=config.max_policies,
+        traffic=config.max_traffic,
+        events=config.ring_size,
     )
 
 

@@ -131,6 +131,16 @@ class Config:
     evict: float | None = row(
         DATA, "--evict", "", values.seconds_or_never(0, 86400), "0",
         "seconds after which open connections end that a changed policy forbids, or never")
+    report_interval: float | None = row(
+        DATA, "--report-interval", "", values.seconds_or_never(0.1, 3600), "5",
+        "seconds between two looks at what open connections carry; never counts their bytes when "
+        "they end")
+    max_traffic: int = row(
+        DATA, "--max-traffic", "", values.integer(64, 1 << 22), "16384",
+        "counters of connections, by pod, service and peer; the oldest make room")
+    ring_size: int = row(
+        DATA, "--ring-size", "", values.power_of_two(1 << 12, 1 << 30), "1MiB",
+        "bytes of the buffer for records of connections and denials, a power of two")
     segment_rest: float = row(
         DATA, "--segment-rest", "", values.seconds(0, 60), "2",
         "seconds before the slots of a replaced endpoint set are used again")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from kmesh.tasks.evict import Evictor
     from kmesh.tasks.lag import Lag
     from kmesh.tasks.places import Places
-    from kmesh.tasks.ring import DenialReader
+    from kmesh.tasks.ring import RingReader
     from kmesh.tasks.supervisor import Supervisor
     from kmesh.tasks.writer import Writer
     from kmesh.tasks.xds import XdsClient
@@ -35,7 +35,7 @@ def describe(
     supervisor: Supervisor,
     xds: XdsClient | None,
     evictor: Evictor,
-    denials: DenialReader,
+    denials: RingReader,
     places: Places,
     start_cpu: float,
 ) -> dict[str, Json]:
@@ -80,7 +80,7 @@ def authorization(
     guards: Guards,
     tables: KernelTables,
     evictor: Evictor,
-    denials: DenialReader,
+    denials: RingReader,
     places: Places,
 ) -> dict[str, Json]:
     """How each pod is guarded, and how often each policy decided how."""

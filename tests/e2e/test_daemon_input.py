@@ -177,7 +177,7 @@ def test_garbage_from_the_control_plane_is_counted_and_changes_nothing(
     until(lambda: dial(pod, "10.9.0.1", 80) == TWO, agent.tail)
     state = agent.state()
     assert (state["restarts"], state["process"]["peak_rss_kib"] < LIMIT >> 10) == (
-        {"evict": 0, "places": 0, "xds": 0},
+        {"evict": 0, "places": 0, "traffic": 0, "xds": 0},
         True,
     )
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.kernel.mesh import SMALL, Mesh
-from tests.kernel.net import Servers, namespace
+from tests.kernel.net import Servers, namespace, run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,3 +56,20 @@ def mesh(bpffs: str) -> Iterator[Mesh]:
     made = Mesh(bpffs, SMALL)
     yield made
     made.close()
+
+
+@pytest.fixture
+def ends() -> Iterator[tuple[Namespace, Namespace]]:
+    """(pod, client) joined by a pair of devices; no route leads out of either."""
+    with namespace() as pod, namespace() as client:
+        lines = [f"link add eth0 netns {pod.name} type veth peer name eth0 netns {client.name}"]
+        run("ip", "-batch", "-", text="\n".join(lines))
+        for where, four, six in (
+            (pod, ["10.1.0.1"], ["fd01::1"]),
+            (client, ["10.1.0.2", "10.1.0.3"], ["fd01::2", "fd01::3"]),
+        ):  # fmt: skip
+            lines = ["link set lo up", "link set eth0 up"]
+            lines += [f"addr add {address}/24 dev eth0" for address in four]
+            lines += [f"addr add {address}/64 dev eth0 nodad" for address in six]
+            run("ip", "-n", where.name, "-batch", "-", text="\n".join(lines))
+        yield pod, client

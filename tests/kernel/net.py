@@ -151,3 +151,8 @@ class Servers:
             with contextlib.suppress(TimeoutError):
                 _, peer = bound.recvfrom(100)
                 bound.sendto(text, peer)
+
+
+def run(*command: str, text: str) -> None:
+    """A command with this input; raises CalledProcessError."""
+    subprocess.run(command, input=text, text=True, check=True)

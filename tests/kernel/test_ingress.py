@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import socket
 import struct
-import subprocess
 import threading
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
@@ -20,7 +19,7 @@ from kmesh.errors import BpfError
 from kmesh.tasks.places import Places
 from kmesh.tasks.writer import Writer
 from tests.core.meshes import workload
-from tests.kernel.net import Servers, namespace
+from tests.kernel.net import Servers, run
 from tests.kernel.test_authz import policy, put, reach, source
 
 if TYPE_CHECKING:
@@ -43,26 +42,6 @@ table ip proxied {{
     }}
 }}
 """
-
-
-@pytest.fixture
-def ends() -> Iterator[tuple[Namespace, Namespace]]:
-    """(pod, client) joined by a pair of devices; no route leads out of either."""
-    with namespace() as pod, namespace() as client:
-        lines = [f"link add eth0 netns {pod.name} type veth peer name eth0 netns {client.name}"]
-        run("ip", "-batch", "-", text="\n".join(lines))
-        for where, four, six in (
-            (pod, [SERVER], [SERVER6]), (client, [FRIEND, STRANGER], [FRIEND6, STRANGER6]),
-        ):  # fmt: skip
-            lines = ["link set lo up", "link set eth0 up"]
-            lines += [f"addr add {address}/24 dev eth0" for address in four]
-            lines += [f"addr add {address}/64 dev eth0 nodad" for address in six]
-            run("ip", "-n", where.name, "-batch", "-", text="\n".join(lines))
-        yield pod, client
-
-
-def run(*command: str, text: str) -> None:
-    subprocess.run(command, input=text, text=True, check=True)
 
 
 @pytest.fixture

@@ -334,18 +334,24 @@ class Config(NamedTuple):
         return cls(*_CONFIG.unpack(raw))
 
 
-_SWITCH = Struct("<II")
-SWITCH_SIZE = 8
+_SWITCH = Struct("<IIIIIIII")
+SWITCH_SIZE = 32
 
 
 class Switch(NamedTuple):
-    """struct km_switch, 8 bytes."""
+    """struct km_switch, 32 bytes."""
 
     authz_off: int
+    metrics_off: int
+    access_log: int
+    log_level: int
+    sample: int
+    early_refusal: int
+    configured: int
     zero: int
 
     def pack(self) -> bytes:
-        """The 8 bytes of the map."""
+        """The 32 bytes of the map."""
         return _SWITCH.pack(*self)
 
     @classmethod
@@ -446,6 +452,10 @@ class EventKind(IntEnum):
 
     DENIED = 0
     DRY_RUN = 1
+    OPEN = 2
+    PERIODIC = 3
+    CLOSE = 4
+    FAILED = 5
 
 
 _GUARD_KEY = Struct("<16s")
@@ -744,27 +754,40 @@ class Denial(NamedTuple):
         return cls(*_DENIAL.unpack(raw))
 
 
-_EVENT = Struct("<QQ16s16sIIHHBBH")
-EVENT_SIZE = 64
+_EVENT = Struct("<QQQQQQ16s16s16sIIIIIIIHHHHBBBB")
+EVENT_SIZE = 136
 
 
 class Event(NamedTuple):
-    """struct km_event, 64 bytes."""
+    """struct km_event, 136 bytes."""
 
     time: int
+    start: int
+    socket: int
+    sent: int
+    received: int
     suppressed: int
     local: bytes
     remote: bytes
+    vip: bytes
     workload: int
+    service: int
     policy: int
+    rtt_us: int
+    min_rtt_us: int
+    retransmits: int
+    lost: int
     local_port: int
     remote_port: int
+    vip_port: int
+    error: int
     kind: int
     reason: int
     protocol: int
+    direction: int
 
     def pack(self) -> bytes:
-        """The 64 bytes of the map."""
+        """The 136 bytes of the map."""
         return _EVENT.pack(*self)
 
     @classmethod
@@ -773,4 +796,108 @@ class Event(NamedTuple):
         return cls(*_EVENT.unpack(raw))
 
 
-FINGERPRINT = bytes.fromhex("a2a53a12baceb5a7628024593f9e59678a003e3b3e3250c557f78c6eae1b6b99")
+_TRAFFIC_KEY = Struct("<16sIIHHI")
+TRAFFIC_KEY_SIZE = 32
+
+
+class TrafficKey(NamedTuple):
+    """struct km_traffic_key, 32 bytes."""
+
+    remote: bytes
+    workload: int
+    service: int
+    port: int
+    result: int
+    direction: int
+
+    def pack(self) -> bytes:
+        """The 32 bytes of the map."""
+        return _TRAFFIC_KEY.pack(*self)
+
+    @classmethod
+    def unpack(cls, raw: bytes) -> Self:
+        """From the bytes of the map."""
+        return cls(*_TRAFFIC_KEY.unpack(raw))
+
+
+_TRAFFIC = Struct("<QQQQQQQQQQ")
+TRAFFIC_SIZE = 80
+
+
+class Traffic(NamedTuple):
+    """struct km_traffic, 80 bytes."""
+
+    since: int
+    opened: int
+    closed: int
+    failed: int
+    sent: int
+    received: int
+    rtt_us: int
+    min_rtt_us: int
+    retransmits: int
+    lost: int
+
+    def pack(self) -> bytes:
+        """The 80 bytes of the map."""
+        return _TRAFFIC.pack(*self)
+
+    @classmethod
+    def unpack(cls, raw: bytes) -> Self:
+        """From the bytes of the map."""
+        return cls(*_TRAFFIC.unpack(raw))
+
+
+class Tally(IntEnum):
+    """enum km_tally_kind."""
+
+    ROWS = 0
+    RECORDS = 1
+    RECORDS_LOST = 2
+    UNSEEN = 3
+
+
+TALLIES = 4
+
+
+class Direction(IntEnum):
+    """enum km_direction."""
+
+    OUTBOUND = 0
+    INBOUND = 1
+
+
+_CONN = Struct("<16s16s16sQQQIIIIHHHBB")
+CONN_SIZE = 96
+
+
+class Conn(NamedTuple):
+    """struct km_conn, 96 bytes."""
+
+    local: bytes
+    remote: bytes
+    vip: bytes
+    start: int
+    sent: int
+    received: int
+    retransmits: int
+    lost: int
+    workload: int
+    service: int
+    local_port: int
+    remote_port: int
+    vip_port: int
+    direction: int
+    state: int
+
+    def pack(self) -> bytes:
+        """The 96 bytes of the map."""
+        return _CONN.pack(*self)
+
+    @classmethod
+    def unpack(cls, raw: bytes) -> Self:
+        """From the bytes of the map."""
+        return cls(*_CONN.unpack(raw))
+
+
+FINGERPRINT = bytes.fromhex("3e05d851da3a23ce7f8ea8ef95cee4cecb9e4c82b6543096663c39386ffcfef7")

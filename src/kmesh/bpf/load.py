@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 GROWING = ("km_vip", "km_slot", "km_row")
 TRIES = ("km_cidr", "km_prefix", "km_exempt")
 MAPPED = ("km_slot", "km_row")
+RINGS = ("km_events",)
 NEXT = "_next"  # bpffs refuses names with a dot
 
 
@@ -50,7 +51,8 @@ class Sizes(NamedTuple):
     policies: int = 1 << 14
     exempt: int = 1024
     replies: int = 1 << 14
-    events: int = 1 << 20
+    events: int = 1 << 20  # bytes
+    traffic: int = 1 << 14
 
     def of(self, name: str) -> int | None:
         """Entries of a map at first load; None when the object says it."""
@@ -61,6 +63,7 @@ class Sizes(NamedTuple):
             "km_match": self.matches, "km_peer": self.peers, "km_exempt": self.exempt,
             "km_verdict": 4 * self.policies, "km_policy": self.policies,
             "km_denial": self.flows, "km_udp_out": self.replies, "km_events": self.events,
+            "km_traffic": self.traffic,
         }  # fmt: skip
         return rows.get(name)
 
@@ -127,13 +130,18 @@ class DataPlane:
             self.replace({"km_row": words})
 
     def evict(self, cookie: int) -> bool:
-        """End the open connections of a guarded namespace that its policies do not allow now;
-        False when this kernel cannot. Enters the namespace: run in a thread of its own."""
-        if "km_evict" not in self.programs:
+        """End the open connections of a pod's namespace that its policies do not allow now; as
+        ``iterate``."""
+        return self.iterate("km_evict", cookie)
+
+    def iterate(self, name: str, cookie: int) -> bool:
+        """Run an iterator over the sockets of a namespace; False when this kernel refused the
+        program. A namespace that is gone has no sockets. Enters it: run in a thread of its own."""
+        if name not in self.programs:
             return False
         with ExitStack() as stack:
             with self._swap:
-                program = os.dup(self.programs["km_evict"])
+                program = os.dup(self.programs[name])
             stack.callback(os.close, program)
             netns = self.guards.open(cookie)
             if netns is not None:
@@ -162,7 +170,7 @@ class DataPlane:
     def attach(self, programs: dict[str, int]) -> None:
         """Put the programs behind the pinned links, making the links that are missing."""
         programs_ = (program for one in OBJECTS for program in one.programs)
-        for each in (program for program in programs_ if program.link):
+        for each in (one for one in programs_ if one.link and one.name in programs):
             path = f"{self.root}/links/{each.link}"
             link = lib.pinned(path)
             if link is not None:
@@ -309,7 +317,10 @@ def verify_meta(fd: int | None) -> None:
 
 
 def copy(name: str, old: int, new: int) -> None:
-    """All rows of a map into its bigger successor."""
+    """All rows of a map into its bigger successor; records of a ring cannot be put back."""
+    if name in RINGS:
+        log.warning("%s has another size now: records that were not read yet are lost", name)
+        return
     if name in TRIES:  # LPM tries have no batches everywhere
         for key, value in lib.walk(old):
             lib.update(new, key, value)

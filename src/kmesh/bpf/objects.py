@@ -7,12 +7,21 @@ from typing import NamedTuple
 
 FOLDER = Path(__file__).parent.parent / "bpf_c"
 SK_LOOKUP = 36
+SOCK_OPS = 3
 SHARED = ("km_reason", "km_config", "km_switch", "km_enrol", "km_udp_out")
 
 JUDGE = (
-    "km_guard", "km_row", "km_prefix", "km_match", "km_peer", "km_exempt", "km_verdict",
-    "km_policy", "km_denial", "km_events",
-)  # fmt: skip
+    "km_guard",
+    "km_row",
+    "km_prefix",
+    "km_match",
+    "km_peer",
+    "km_exempt",
+    "km_verdict",
+    "km_policy",
+    "km_denial",
+)
+OBSERVED = ("km_events", "km_traffic", "km_tallies")  # fmt: skip
 ITERATOR = 28
 TCX_INGRESS = 46
 
@@ -55,7 +64,7 @@ SOCK = Object(
 AUTHZ = Object(
     str(FOLDER / "authz.bpf.o"),
     (Program("km_admit", SK_LOOKUP),),
-    (*JUDGE, *SHARED),
+    (*JUDGE, *OBSERVED, *SHARED),
 )
 EVICT = Object(
     str(FOLDER / "evict.bpf.o"),
@@ -66,8 +75,20 @@ EVICT = Object(
 INGRESS = Object(
     str(FOLDER / "ingress.bpf.o"),
     (Program("km_ingress", TCX_INGRESS),),
-    (*JUDGE, *SHARED),
+    (*JUDGE, *OBSERVED, *SHARED),
     without="pods behind a transparent proxy are guarded at the proxy's port",
 )
-OBJECTS = (SOCK, AUTHZ, EVICT, INGRESS)
+OBSERVE = Object(
+    str(FOLDER / "observe.bpf.o"),
+    (Program("km_observe", SOCK_OPS, "observe"),),
+    ("km_conn", "km_origin", *OBSERVED, *SHARED),
+    without="connections are neither counted nor logged",
+)
+SWEEP = Object(
+    str(FOLDER / "sweep.bpf.o"),
+    (Program("km_sweep", ITERATOR),),
+    ("km_conn", *OBSERVED, *SHARED),
+    without="what a connection carries is counted when it ends, not before",
+)
+OBJECTS = (SOCK, AUTHZ, EVICT, INGRESS, OBSERVE, SWEEP)
 MAPS = tuple(dict.fromkeys(name for each in OBJECTS for name in each.maps))

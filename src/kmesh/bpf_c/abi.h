@@ -133,9 +133,17 @@ KM_ABI_ASSERT(km_config, 16);
 /* What can be switched while running; outlives the agent. */
 struct km_switch {
 	__u32 authz_off;
+	__u32 metrics_off;
+	__u32 access_log; /* bits: KM_LOG_... */
+	__u32 log_level;
+	__u32 sample; /* of 65,536 connections without an error so many have records; 0: all */
+	__u32 early_refusal;
+	__u32 configured; /* which options were in force: user space's */
 	__u32 zero;
 };
-KM_ABI_ASSERT(km_switch, 8);
+KM_ABI_ASSERT(km_switch, 32);
+
+#define KM_LOG_STEPS 4 /* of access_log: opened and open connections have records too */
 
 /* A datagram that a pod sent: an answer to it may come in. */
 struct km_sent_key {
@@ -291,22 +299,103 @@ KM_ABI_ASSERT(km_denial, 16);
 enum km_event_kind {
 	KM_EVENT_DENIED,
 	KM_EVENT_DRY_RUN,
+	KM_EVENT_OPEN,
+	KM_EVENT_PERIODIC,
+	KM_EVENT_CLOSE,
+	KM_EVENT_FAILED, /* to connect */
+};
+
+enum km_direction {
+	KM_OUTBOUND, /* reported by the end that dialled */
+	KM_INBOUND,
 };
 
 struct km_event {
 	__u64 time; /* ns, CLOCK_MONOTONIC */
+	__u64 start; /* of the connection; of the attempt when it failed */
+	__u64 socket; /* cookie */
+	__u64 sent; /* bytes of the application, since the connection began */
+	__u64 received;
 	__u64 suppressed; /* records of this pair since the last one */
 	struct km_addr local;
 	struct km_addr remote;
+	struct km_addr vip; /* what was dialled, if it was a VIP */
 	__u32 workload; /* of the pod whose namespace this is */
+	__u32 service;
 	__u32 policy;
+	__u32 rtt_us; /* smoothed */
+	__u32 min_rtt_us;
+	__u32 retransmits;
+	__u32 lost;
 	__u16 local_port;
 	__u16 remote_port;
+	__u16 vip_port;
+	__u16 error; /* errno by which it ended */
 	enum km_event_kind kind : 8;
 	enum km_reason reason : 8;
-	__u16 protocol;
+	__u8 protocol;
+	enum km_direction direction : 8;
 };
-KM_ABI_ASSERT(km_event, 64);
+KM_ABI_ASSERT(km_event, 136);
+
+/* Traffic of a pod, by who and what is at the other end. */
+struct km_traffic_key {
+	struct km_addr remote;
+	__u32 workload;
+	__u32 service;
+	__u16 port; /* inbound: where the pod listens; outbound: 0 */
+	__u16 result; /* 0, or the errno by which connections failed; EACCES: denied */
+	enum km_direction direction : 32;
+};
+KM_ABI_ASSERT(km_traffic_key, 32);
+
+struct km_traffic {
+	__u64 since; /* ns, CLOCK_MONOTONIC: when the row was made, on one CPU; 0 on the others */
+	__u64 opened;
+	__u64 closed;
+	__u64 failed;
+	__u64 sent;
+	__u64 received;
+	__u64 rtt_us; /* sums over closed connections: smoothed */
+	__u64 min_rtt_us;
+	__u64 retransmits;
+	__u64 lost;
+};
+KM_ABI_ASSERT(km_traffic, 80);
+
+enum km_tally_kind {
+	KM_TALLY_ROWS, /* rows of km_traffic that were made */
+	KM_TALLY_RECORDS, /* written to km_events */
+	KM_TALLY_RECORDS_LOST, /* it was full */
+	KM_TALLY_UNSEEN, /* connections that are not counted, for want of memory */
+	KM_TALLIES,
+};
+
+/* A connection while it is open, in its socket. */
+struct km_conn {
+	struct km_addr local;
+	struct km_addr remote;
+	struct km_addr vip;
+	__u64 start;
+	__u64 sent; /* told so far, as what follows */
+	__u64 received;
+	__u32 retransmits;
+	__u32 lost;
+	__u32 workload;
+	__u32 service;
+	__u16 local_port;
+	__u16 remote_port;
+	__u16 vip_port;
+	__u8 direction;
+	__u8 state; /* enum km_conn_state */
+};
+KM_ABI_ASSERT(km_conn, 96);
+
+enum km_conn_state {
+	KM_CONN_DIALLING,
+	KM_CONN_OPEN,
+	KM_CONN_SAMPLED, /* open, and its steps are recorded */
+};
 
 /* Who wrote the maps; read before anything is adopted. */
 struct km_meta {

@@ -3,9 +3,11 @@
 #ifndef KMESH_ADMIT_H
 #define KMESH_ADMIT_H
 
+#include <linux/errno.h>
 #include <linux/in.h>
 
 #include "judge.h"
+#include "observe.h"
 
 #define KM_ANSWER_WITHIN 120000000000ull /* ns; as long as a flow of datagrams is tracked */
 #define KM_RECORD_EVERY 1000000000ull
@@ -59,6 +61,7 @@ static __noinline void km_fill(struct km_event *event, struct km_question *q,
 	event->kind = kind;
 	event->reason = reason;
 	event->protocol = q->protocol;
+	event->direction = KM_INBOUND;
 }
 
 /* A record, unless the pair had one within the last second: then it is counted for the next. */
@@ -80,16 +83,29 @@ static __noinline void km_record(struct km_question *q, struct km_answer *answer
 		__sync_fetch_and_add(&known->suppressed, 1);
 		return;
 	}
-	event = bpf_ringbuf_reserve(&km_events, sizeof(*event), 0);
-	if (!event) {
-		km_count(KM_LOOKUP, KM_NO_STORAGE);
+	event = km_reserve();
+	if (!event)
 		return;
-	}
 	event->time = first.time;
 	event->suppressed = known ? known->suppressed : 0;
 	km_fill(event, q, answer, kind, reason);
-	bpf_ringbuf_submit(event, BPF_RB_NO_WAKEUP);
+	km_submit(event);
 	bpf_map_update_elem(&km_denial, &key, &first, BPF_ANY);
+}
+
+static __noinline void km_count_denied(struct km_question *q, struct km_answer *answer)
+{
+	struct km_traffic_key key = { .direction = KM_INBOUND, .result = EACCES };
+	struct km_traffic *row;
+
+	if (!q || !answer)
+		return;
+	key.remote = q->remote;
+	key.workload = answer->workload;
+	key.port = q->local_port;
+	row = km_traffic_of(&key);
+	if (row)
+		row->failed += 1;
 }
 
 /* Whether the connection may come in; everything about it is counted and recorded. */
@@ -110,6 +126,8 @@ static __always_inline int km_lets_in(struct km_question *q, enum km_hook hook)
 		return 1;
 	}
 	km_tally(answer.policy, KM_VERDICT_DENIED);
+	if (q->protocol == IPPROTO_TCP)
+		km_count_denied(q, &answer);
 	km_record(q, &answer, KM_EVENT_DENIED, reason);
 	return 0;
 }

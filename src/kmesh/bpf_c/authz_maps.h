@@ -77,9 +77,4 @@ struct {
 	__uint(max_entries, 1); /* loader */
 } km_denial SEC(".maps");
 
-struct {
-	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, 4096); /* loader */
-} km_events SEC(".maps");
-
 #endif

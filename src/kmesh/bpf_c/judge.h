@@ -8,6 +8,7 @@
 #define KMESH_JUDGE_H
 
 #include "authz_maps.h"
+#include "loopback.h"
 
 #define KM_SET_BITS 64 /* of set and dimension in a prefix key */
 #define KM_BIT_NONE (~0u)
@@ -234,15 +235,6 @@ static __always_inline int km_find_rows(struct km_question *q, const struct km_g
 		}
 	}
 	return failed;
-}
-
-static __always_inline int km_is_loopback(const struct km_addr *addr)
-{
-	const __u32 *word = addr->word;
-
-	if (km_is_mapped(addr))
-		return (word[3] & bpf_htonl(0xff000000)) == bpf_htonl(0x7f000000);
-	return !word[0] && !word[1] && !word[2] && word[3] == bpf_htonl(1);
 }
 
 static __noinline int km_is_exempt(struct km_addr *addr)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from kmesh.abi.layout import EVENT_SIZE, Event, EventKind, Reason
+from kmesh.abi.layout import EVENT_SIZE, Direction, Event, EventKind, Reason
 from kmesh.core.addr import host_port
 
 if TYPE_CHECKING:
@@ -34,10 +34,57 @@ class Denial(NamedTuple):
     suppressed: int
 
 
+class Connection(NamedTuple):
+    """A step in the life of a TCP connection of a pod on this node, or an attempt that failed.
+
+    Times are nanoseconds of the kernel's monotonic clock, addresses 16 bytes; ids are this node's
+    (0: none); bytes are the application's since the connection began. ``error`` is the errno by
+    which it ended, 0 when both ends closed it; ``vip`` is zeros when no VIP was dialled.
+    """
+
+    kind: EventKind
+    outbound: bool
+    protocol: str
+    error: int
+    socket: int
+    workload: int
+    service: int
+    local: bytes
+    local_port: int
+    remote: bytes
+    remote_port: int
+    vip: bytes
+    vip_port: int
+    start: int
+    time: int
+    sent: int
+    received: int
+    rtt_us: int
+    min_rtt_us: int
+    retransmits: int
+    lost: int
+
+
+Record = Denial | Connection
+
+
 def events(raw: bytes) -> Iterator[Event]:
     """The records in a buffer of whole ones."""
     for at in range(0, len(raw), EVENT_SIZE):
         yield Event.unpack(raw[at : at + EVENT_SIZE])
+
+
+def record(event: Event, steering: Steering) -> Record:
+    """What one record of the ring tells."""
+    if event.kind in (EventKind.DENIED, EventKind.DRY_RUN):
+        return denial(event, steering)
+    return Connection(
+        EventKind(event.kind), event.direction == Direction.OUTBOUND,
+        PROTOCOLS.get(event.protocol, str(event.protocol)), event.error, event.socket,
+        event.workload, event.service, event.local, event.local_port, event.remote,
+        event.remote_port, event.vip, event.vip_port, event.start, event.time, event.sent,
+        event.received, event.rtt_us, event.min_rtt_us, event.retransmits, event.lost,
+    )  # fmt: skip
 
 
 def denial(event: Event, steering: Steering) -> Denial:

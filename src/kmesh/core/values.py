@@ -156,6 +156,19 @@ def size(low: int, high: int) -> Callable[[str], int]:
     return parse
 
 
+def power_of_two(low: int, high: int) -> Callable[[str], int]:
+    """As ``size``, and a power of two."""
+    number = size(low, high)
+
+    def parse(raw: str) -> int:
+        value = number(raw)
+        if value & (value - 1):
+            raise ValueError("must be a power of two")
+        return value
+
+    return parse
+
+
 def mode(raw: str) -> str:
     """The one engine there is."""
     if raw == "kernel-native":

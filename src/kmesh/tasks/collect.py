@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from kmesh.tasks.lag import Lag
     from kmesh.tasks.otlp import Otlp
     from kmesh.tasks.profile import RunTime
-    from kmesh.tasks.ring import DenialReader
+    from kmesh.tasks.ring import RingReader
     from kmesh.tasks.supervisor import Supervisor
     from kmesh.tasks.writer import Writer
     from kmesh.tasks.xds import XdsClient
@@ -60,7 +60,7 @@ class Sources:
     supervisor: Supervisor
     xds: XdsClient | None
     evictor: Evictor
-    denials: DenialReader
+    denials: RingReader
     filler: Filler
     run_time: RunTime
     more: dict[str, Callable[[], Iterable[Metric]]] = field(default_factory=dict)
@@ -215,7 +215,7 @@ def kernel(
 
 
 def authorization(
-    writer: Writer, tables: KernelTables, evictor: Evictor, denials: DenialReader
+    writer: Writer, tables: KernelTables, evictor: Evictor, denials: RingReader
 ) -> Iterator[Metric]:
     """Policies, guarded pods and verdicts."""
     guards = writer.steering.guards

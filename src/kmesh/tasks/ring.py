@@ -1,59 +1,98 @@
-"""Reads the kernel's records of denied connections, a turn at a time."""
+"""Reads the kernel's records of connections and denials, a turn at a time."""
 
 from __future__ import annotations
 
 import logging
+from asyncio import get_running_loop
 from collections import deque
+from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
 
 import anyio
 
-from kmesh.abi.layout import EVENT_SIZE
+from kmesh.abi.layout import EVENT_SIZE, Tally
 from kmesh.bpf.ring import Ring
-from kmesh.core.records import Denial, denial, events
+from kmesh.bpf.traffic import TrafficReader
+from kmesh.core.records import Denial, events, record
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from kmesh.bpf.load import DataPlane
+    from kmesh.core.records import Record
     from kmesh.core.steer import Steering
 
 log = logging.getLogger(__name__)
 
-EVERY = 0.1  # seconds; records wake nobody, which costs the kernel a tenth
+EVERY = 0.1  # seconds; few records wake nobody, which costs the kernel a tenth
 KEPT = 256
-TURN = 256  # records, a few milliseconds
+TURN = 128  # records in one go
+BUDGET = 0.004  # seconds of the loop in one turn
 
 
 class RingStatistics(NamedTuple):
-    """Records read since start."""
+    """Since start: ``records`` read; since the ring was made: ``lost`` because it was full."""
 
     records: int
+    lost: int
 
 
-class DenialReader:
-    """Logs denials, and keeps the last of them for dumps."""
+class RingReader:
+    """Tells every subscriber about records; logs denials, and keeps the last of them for dumps."""
 
-    def __init__(self, fd: int, steering: Steering) -> None:
+    def __init__(self, plane: DataPlane, steering: Steering) -> None:
         self.last: deque[Denial] = deque(maxlen=KEPT)
-        self._ring = Ring(fd, EVENT_SIZE, TURN)
+        self._fd = plane.maps["km_events"]
+        self._ring = Ring(self._fd, EVENT_SIZE, TURN)
+        self._counters = TrafficReader(plane)
         self._steering = steering
+        self._subscribers: list[Callable[[Sequence[Record]], None]] = []
         self._records = 0
 
+    def subscribe(self, tell: Callable[[Sequence[Record]], None]) -> Callable[[], None]:
+        """``tell`` is called with records in the kernel's order, on the loop; it must neither wait
+        nor raise. What is returned ends the subscription."""
+        self._subscribers.append(tell)
+        return lambda: self._subscribers.remove(tell)
+
     async def run(self) -> None:
-        """Read until cancelled."""
+        """Read until cancelled: when the kernel says that a quarter is full, and now and then."""
+        loop, wake = get_running_loop(), anyio.Event()
+
+        def full() -> None:
+            wake.set()
+
+        loop.add_reader(self._fd, full)
         try:
             while True:
-                raw, more = self._ring.drain()
-                for event in events(raw):
-                    self._take(denial(event, self._steering))
-                await anyio.sleep(0 if more else EVERY)
+                more = self._turn()
+                wake = anyio.Event()
+                with anyio.move_on_after(0 if more else EVERY):
+                    await wake.wait()
         finally:
+            loop.remove_reader(self._fd)
             self._ring.close()
 
     def statistics(self) -> RingStatistics:
         """For metrics and dumps."""
-        return RingStatistics(self._records)
+        return RingStatistics(self._records, self._counters.tallies()[Tally.RECORDS_LOST])
 
-    def _take(self, found: Denial) -> None:
-        self._records += 1
+    def _turn(self) -> bool:
+        """Read for a few milliseconds; whether there is more."""
+        end = monotonic() + BUDGET
+        while True:
+            raw, more = self._ring.drain()
+            found = [record(event, self._steering) for event in events(raw)]
+            self._records += len(found)
+            for each in found:
+                if isinstance(each, Denial):
+                    self._note(each)
+            for tell in tuple(self._subscribers) if found else ():
+                tell(found)
+            if not more or monotonic() >= end:
+                return more
+
+    def _note(self, found: Denial) -> None:
         self.last.append(found)
         log.info(
             "%s %s %s (%s) -> %s (%s): %s%s%s",

@@ -1,0 +1,48 @@
+"""The kernel's counters of connections, read a slice at a time."""
+
+from __future__ import annotations
+
+from struct import Struct
+from typing import TYPE_CHECKING
+
+from kmesh.abi.layout import TRAFFIC_SIZE, Tally, Traffic
+from kmesh.bpf import lib
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from kmesh.bpf.load import DataPlane
+
+SLICE = 256
+WORDS = TRAFFIC_SIZE // 8
+
+
+class TrafficReader:
+    """Reads km_traffic and km_tallies of a data plane, whichever maps it has by then."""
+
+    def __init__(self, plane: DataPlane) -> None:
+        self._plane = plane
+        self._cpus = lib.possible_cpus()
+        self._words = Struct(f"<{WORDS * self._cpus}Q")
+
+    def slices(self) -> Iterator[list[tuple[bytes, Traffic]]]:
+        """Every row by packed key, summed over CPUs; what changes meanwhile may be missing."""
+        some: list[tuple[bytes, Traffic]] = []
+        for key, value in lib.rows(self._plane.maps["km_traffic"]):
+            words = self._words.unpack(value)
+            some.append((key, Traffic(*(sum(words[i::WORDS]) for i in range(WORDS)))))
+            if len(some) == SLICE:
+                yield some
+                some = []
+        yield some
+
+    def tallies(self) -> dict[Tally, int]:
+        """How often each thing happened to rows and records."""
+        fd = self._plane.maps["km_tallies"]
+        size = 8 * self._cpus
+        counters = Struct(f"<{self._cpus}Q")
+        found = {}
+        for tally in Tally:
+            raw = lib.lookup(fd, tally.to_bytes(4, "little"), size)
+            found[tally] = sum(counters.unpack(raw)) if raw else 0
+        return found

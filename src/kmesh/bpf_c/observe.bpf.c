@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only)
+/*
+ * Counts TCP connections of enrolled pods where they begin and end, at both ends;
+ * nothing runs for a packet. What is open in between is swept now and then.
+ */
+#include <stddef.h>
+#include <linux/errno.h>
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+
+#include "conn.h"
+#include "loopback.h"
+
+#define KM_FAMILY_INET 2
+#define KM_CLOSED 7 /* TCP_CLOSE */
+
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct km_origin);
+} km_origin SEC(".maps");
+
+#define KM_WORD(field) (*(volatile typeof(field) *)&(field))
+
+static __noinline void km_ends4(struct bpf_sock_ops *ctx, struct km_conn *conn)
+{
+	if (!conn)
+		return;
+	conn->local.word[2] = conn->remote.word[2] = KM_MAPPED;
+	conn->local.word[3] = KM_WORD(ctx->local_ip4);
+	conn->remote.word[3] = KM_WORD(ctx->remote_ip4);
+}
+
+static __noinline void km_ends6(struct bpf_sock_ops *ctx, struct km_conn *conn)
+{
+	if (!conn)
+		return;
+	conn->local.word[0] = KM_WORD(ctx->local_ip6[0]);
+	conn->local.word[1] = KM_WORD(ctx->local_ip6[1]);
+	conn->local.word[2] = KM_WORD(ctx->local_ip6[2]);
+	conn->local.word[3] = KM_WORD(ctx->local_ip6[3]);
+	conn->remote.word[0] = KM_WORD(ctx->remote_ip6[0]);
+	conn->remote.word[1] = KM_WORD(ctx->remote_ip6[1]);
+	conn->remote.word[2] = KM_WORD(ctx->remote_ip6[2]);
+	conn->remote.word[3] = KM_WORD(ctx->remote_ip6[3]);
+}
+
+static __always_inline struct km_switch *km_switches(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&km_switch, &zero);
+}
+
+/* A connection of an enrolled pod with somebody else, in a socket that is watched from now on. */
+static __noinline int km_begin(struct bpf_sock_ops *ctx, enum km_direction direction)
+{
+	struct km_switch *switches = km_switches();
+	struct km_conn conn = {}, *kept;
+	struct bpf_sock *sk = ctx->sk;
+	struct km_origin *origin;
+	struct km_enrol enrol;
+
+	if (!sk || !switches || (switches->metrics_off && !switches->access_log) ||
+	    km_enrolled(bpf_get_netns_cookie(ctx), &enrol) >= 0)
+		return 0;
+	if (KM_WORD(ctx->family) == KM_FAMILY_INET)
+		km_ends4(ctx, &conn);
+	else
+		km_ends6(ctx, &conn);
+	if (km_is_loopback(&conn.remote) || km_same(&conn.remote, &conn.local))
+		return 0;
+	conn.start = bpf_ktime_get_ns();
+	conn.workload = enrol.workload;
+	conn.direction = direction;
+	conn.local_port = KM_WORD(ctx->local_port);
+	conn.remote_port = bpf_ntohl(KM_WORD(ctx->remote_port));
+	origin = direction == KM_OUTBOUND ? bpf_sk_storage_get(&km_origin, sk, 0, 0) : NULL;
+	if (origin && origin->backend_port == conn.remote_port &&
+	    km_same(&origin->backend, &conn.remote)) {
+		conn.vip = origin->vip;
+		conn.vip_port = origin->vip_port;
+		conn.service = origin->service;
+	}
+	kept = bpf_sk_storage_get(&km_conn, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!kept) {
+		km_tally_up(KM_TALLY_UNSEEN);
+		return 0;
+	}
+	*kept = conn;
+	bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG);
+	return 1;
+}
+
+static __always_inline int km_sampled(const struct km_switch *switches)
+{
+	__u32 sample = switches->sample;
+
+	return switches->access_log && (!sample || (bpf_get_prandom_u32() & 0xffff) < sample);
+}
+
+static __noinline void km_opened(struct bpf_sock_ops *ctx)
+{
+	struct km_switch *switches = km_switches();
+	struct bpf_sock *sk = ctx->sk;
+	struct km_traffic *row;
+	struct km_conn *conn;
+	struct tcp_sock *tp;
+
+	conn = sk && switches ? bpf_sk_storage_get(&km_conn, sk, 0, 0) : NULL;
+	if (!conn)
+		return;
+	conn->start = bpf_ktime_get_ns();
+	conn->state = km_sampled(switches) ? KM_CONN_SAMPLED : KM_CONN_OPEN;
+	row = km_row_of(conn, 0);
+	if (row)
+		row->opened += 1;
+	if (conn->state != KM_CONN_SAMPLED || !(switches->access_log & KM_LOG_STEPS))
+		return;
+	tp = bpf_skc_to_tcp_sock(sk);
+	if (tp)
+		km_write(conn, tp, bpf_get_socket_cookie(ctx), KM_EVENT_OPEN, 0);
+}
+
+static __noinline void km_failed(struct km_conn *conn, __u16 error)
+{
+	struct km_traffic *row;
+
+	if (!conn)
+		return;
+	row = km_row_of(conn, error);
+	if (row)
+		row->failed += 1;
+}
+
+/* Connections with an error have their record whatever the sample says. */
+static __noinline void km_ended(struct bpf_sock_ops *ctx)
+{
+	struct km_switch *switches = km_switches();
+	struct bpf_sock *sk = ctx->sk;
+	struct km_conn *conn;
+	struct tcp_sock *tp;
+	__u16 error;
+	int dialling;
+
+	conn = sk && switches ? bpf_sk_storage_get(&km_conn, sk, 0, 0) : NULL;
+	if (!conn)
+		return;
+	tp = bpf_skc_to_tcp_sock(sk);
+	if (!tp)
+		return;
+	error = tp->inet_conn.icsk_inet.sk.sk_err;
+	dialling = conn->state == KM_CONN_DIALLING;
+	if (dialling) {
+		error = error ?: ECANCELED; /* given up by the application */
+		km_failed(conn, error);
+	} else {
+		km_tell(conn, tp, 1);
+	}
+	if (switches->access_log && (error || conn->state == KM_CONN_SAMPLED))
+		km_write(conn, tp, bpf_get_socket_cookie(ctx),
+			 dialling ? KM_EVENT_FAILED : KM_EVENT_CLOSE, error);
+	bpf_sk_storage_delete(&km_conn, sk);
+}
+
+SEC("sockops") int km_observe(struct bpf_sock_ops *ctx)
+{
+	switch (ctx->op) {
+	case BPF_SOCK_OPS_TCP_CONNECT_CB:
+		km_begin(ctx, KM_OUTBOUND);
+		break;
+	case BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB:
+		km_opened(ctx);
+		break;
+	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
+		if (km_begin(ctx, KM_INBOUND))
+			km_opened(ctx);
+		break;
+	case BPF_SOCK_OPS_STATE_CB:
+		if (ctx->args[1] == KM_CLOSED)
+			km_ended(ctx);
+		break;
+	}
+	return 1;
+}
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
