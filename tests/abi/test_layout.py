@@ -35,7 +35,7 @@ def types() -> list[btf.Type]:
     """Those of every object; what two of them have in common is there twice."""
     return [
         each
-        for name in ("sock", "authz")
+        for name in ("sock", "authz", "observe")
         for each in btf.parse(
             btf.section((PACKAGE / "bpf_c" / f"{name}.bpf.o").read_bytes(), ".BTF")
         )
@@ -51,7 +51,7 @@ NAMES = (
     "VipKey", "Vip", "Slot", "CidrKey", "Cidr", "EnrolKey", "Enrol", "Pod", "Origin", "FlowKey",
     "Flow", "Config", "Switch", "SentKey", "Sent", "Meta", "GuardKey", "Guard", "Row",
     "PrefixKey", "Prefix", "MatchKey", "Match", "PeerKey", "Peer", "Exempt", "VerdictKey",
-    "Policy", "DenialKey", "Denial", "Event",
+    "Policy", "DenialKey", "Denial", "Event", "TrafficKey", "Traffic", "Conn",
 )  # fmt: skip
 
 
@@ -98,6 +98,8 @@ def test_every_structure_of_the_header_that_lies_in_a_map_has_a_mirror(
         ("km_dimension", layout.Dimension, "KM_"),
         ("km_verdict_kind", layout.Verdict, "KM_VERDICT_"),
         ("km_event_kind", layout.EventKind, "KM_EVENT_"),
+        ("km_tally_kind", layout.Tally, "KM_TALLY_"),
+        ("km_direction", layout.Direction, "KM_"),
     ],
 )
 def test_enums_are_the_header_s(
@@ -105,7 +107,7 @@ def test_enums_are_the_header_s(
 ) -> None:
     enum = next(t for t in types if t.kind == btf.ENUM and t.name == name)
     wanted = {k.removeprefix(prefix): v for k, v in enum.values}
-    ends = {"REASONS": layout.REASONS, "HOOKS": layout.HOOKS}
+    ends = {"REASONS": layout.REASONS, "HOOKS": layout.HOOKS, "KM_TALLIES": layout.TALLIES}
     assert {k: v for k, v in wanted.items() if k in ends} == {
         k: ends[k] for k in wanted if k in ends
     }
