@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from kmesh.bpf.tables import KernelTables
     from kmesh.core.delta import Session
     from kmesh.tasks.fill import Filler
-    from kmesh.tasks.ring import DenialReader
+    from kmesh.tasks.ring import RingReader
     from kmesh.tasks.writer import Writer
 
 NAMES = {
@@ -44,7 +44,7 @@ def sources(
     writer: Writer,
     tables: KernelTables,
     filler: Filler,
-    denials: DenialReader,
+    denials: RingReader,
     limits: Mapping[str, int],
 ) -> Sources:
     """``limits`` are the options' values by table."""
