@@ -1,0 +1,158 @@
+"""Records of the ring as people and programs see them live: names, words, and who wants which."""
+
+from __future__ import annotations
+
+from errno import errorcode
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from kmesh.abi.layout import EventKind
+from kmesh.core.addr import host_port
+from kmesh.core.records import Connection, Denial
+from kmesh.core.spelt import spell
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from kmesh.core.labels import Labels
+    from kmesh.core.records import Record
+
+View = dict[str, Any]
+DENIALS = ("denied", "dry_run")
+MILLISECOND = 1_000_000
+
+
+class Wanted(NamedTuple):
+    """Which records somebody asks for; an empty field asks for all.
+
+    ``pod`` is ``name``, ``namespace/name`` or a uid, at either end; ``service`` is ``name``,
+    ``hostname`` or ``namespace/hostname``; ``denied`` leaves only what policies refuse, or would.
+    """
+
+    pod: str = ""
+    service: str = ""
+    denied: bool = False
+
+    def matches(self, view: Mapping[str, Any]) -> bool:
+        """Whether a record is asked for."""
+        if self.denied and view["kind"] not in DENIALS:
+            return False
+        ends = (view["source_workload"], view["destination_workload"])
+        if self.pod and not any(is_pod(self.pod, uid) for uid in ends):
+            return False
+        return not self.service or is_service(self.service, view["service"])
+
+
+def is_pod(asked: str, uid: str) -> bool:
+    """Whether a uid such as ``cluster//Pod/namespace/name`` is meant by a name."""
+    parts = uid.split("/")
+    return bool(uid) and asked in (uid, parts[-1], "/".join(parts[-2:]))
+
+
+def is_service(asked: str, key: str) -> bool:
+    """Whether a key ``namespace/hostname`` is meant by a name."""
+    hostname = key.partition("/")[2]
+    return bool(key) and asked in (key, hostname, hostname.partition(".")[0])
+
+
+def view(record: Record, labels: Labels, epoch: int) -> View:
+    """A record with names and words; ``epoch`` nanoseconds lie between the Unix epoch and the zero
+    of the kernel's clock. ``time`` is Unix seconds, durations are milliseconds."""
+    if isinstance(record, Denial):
+        return _denial(record, labels, epoch)
+    return _connection(record, labels, epoch)
+
+
+def _denial(record: Denial, labels: Labels, epoch: int) -> View:
+    port = int(record.destination.rpartition(":")[2])
+    return {
+        "kind": "dry_run" if record.dry_run else "denied",
+        "time": (record.time + epoch) / 1e9,
+        "direction": "inbound",
+        "protocol": record.protocol,
+        "source": record.source,
+        "source_workload": record.source_workload,
+        "destination": record.destination,
+        "destination_workload": record.destination_workload,
+        "service": labels.serving(record.destination_workload, port),
+        "reason": record.reason,
+        "policy": record.policy,
+        "suppressed": record.suppressed,
+    }
+
+
+def _connection(record: Connection, labels: Labels, epoch: int) -> View:
+    uid, other = labels.uid(record.workload), labels.owner(record.remote)
+    here, there = (record.local, record.local_port), (record.remote, record.remote_port)
+    ends = ((here, uid), (there, other)) if record.outbound else ((there, other), (here, uid))
+    (source, source_uid), (destination, destination_uid) = ends
+    service = labels.service_key(record.service)
+    if not record.outbound:
+        service = service or labels.serving(uid, record.local_port)
+    vip = host_port(record.vip, record.vip_port) if any(record.vip) else ""
+    return {
+        "kind": EventKind(record.kind).name.lower(),
+        "time": (record.time + epoch) / 1e9,
+        "direction": "outbound" if record.outbound else "inbound",
+        "protocol": record.protocol,
+        "source": host_port(*source),
+        "source_workload": source_uid,
+        "destination": host_port(*destination),
+        "destination_workload": destination_uid,
+        "service": service,
+        "vip": vip,
+        "error": errorcode.get(record.error, str(record.error)) if record.error else "",
+        "duration_ms": (record.time - record.start) / MILLISECOND if record.start else 0.0,
+        "sent": record.sent,
+        "received": record.received,
+        "rtt_us": record.rtt_us,
+        "min_rtt_us": record.min_rtt_us,
+        "retransmits": record.retransmits,
+        "lost": record.lost,
+    }
+
+
+def line(found: Mapping[str, Any], stamp: str) -> str:
+    """One line for people; ``stamp`` is the time as text."""
+    if "dropped" in found:
+        return f"{stamp} ... {found['dropped']} records left out: this reader was too slow"
+    who = f"{_end(found, 'source')} -> {_end(found, 'destination')}"
+    if found["kind"] in DENIALS:
+        return f"{stamp} {_word(found['kind']):<10} {found['protocol']} {who}{_why(found)}"
+    via = f" via {found['vip']} {found['service']}".rstrip() if found["vip"] else ""
+    if not found["vip"] and found["service"]:
+        via = f" of {found['service']}"
+    return (
+        f"{stamp} {_word(found['kind']):<10} {found['protocol']} {found['direction']} "
+        f"{who}{via}{_numbers(found)}"
+    )
+
+
+def _word(kind: str) -> str:
+    return {"dry_run": "would deny", "open": "opened", "periodic": "open", "close": "closed"}.get(
+        kind, kind
+    )
+
+
+def _end(found: Mapping[str, Any], side: str) -> str:
+    name = "/".join(found[f"{side}_workload"].split("/")[-2:]) or "unknown"
+    return f"{name} {found[side]}"
+
+
+def _why(found: Mapping[str, Any]) -> str:
+    by = f" by {found['policy']}" if found["policy"] else ""
+    more = f", and {found['suppressed']} more" if found["suppressed"] else ""
+    return f": {found['reason']}{by}: {spell(found['reason'])}{more}"
+
+
+def _numbers(found: Mapping[str, Any]) -> str:
+    if found["kind"] == "failed":
+        return f": {found['error'] or 'failed'}"
+    if found["kind"] == "open":
+        return ""
+    error = f" {found['error']}" if found["error"] else ""
+    rtt = f", rtt {found['rtt_us'] / 1000:.2f} ms" if found["rtt_us"] else ""
+    lost = f", {found['retransmits']} retransmits" if found["retransmits"] else ""
+    return (
+        f":{error} {found['duration_ms'] / 1000:.3f} s, sent {found['sent']} B, "
+        f"received {found['received']} B{rtt}{lost}"
+    )
