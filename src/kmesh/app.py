@@ -30,10 +30,11 @@ from kmesh.core.segments import Segments
 from kmesh.core.steer import Steering
 from kmesh.core.store import Store
 from kmesh.errors import KmeshError
-from kmesh.state import cpu_seconds, describe
-from kmesh.tasks import page
+from kmesh.state import cpu_seconds, describe, plain
+from kmesh.tasks import events, page
 from kmesh.tasks.collect import Sources, otlp_metrics
 from kmesh.tasks.collector import Collector
+from kmesh.tasks.events import Events
 from kmesh.tasks.evict import Evictor
 from kmesh.tasks.fill import Filler
 from kmesh.tasks.lag import Lag
@@ -88,14 +89,15 @@ class App:
         self.top = Top(
             sources(self.session, self.writer, self.tables, self.filler, self.denials, limits)
         )
+        reader = NameReader(self.session.held(ADDRESS))
+        self.labels = Labels(self.steering, reader.workload, reader.service)
+        self.events = Events(self.denials, self.labels)
         self.pods = PodServer(
             Path(config.run_dir) / "kmesh.sock",
             self.writer,
             self.state,
-            [*page.handlers(), *handlers(self.top)],
+            [*page.handlers(), *handlers(self.top), *events.handlers(self.events)],
         )
-        reader = NameReader(self.session.held(ADDRESS))
-        self.labels = Labels(self.steering, reader.workload, reader.service)
         self.series = TrafficSeries(config.max_series, config.upstream_metric_names)
         self.run_time = RunTime(config.profiling)
         self.sources = self._sources()
@@ -175,7 +177,7 @@ class App:
 
     def state(self) -> dict[str, Json]:
         """What GET /state shows."""
-        return describe(
+        found = describe(
             __version__,
             self.session,
             self.writer,
@@ -188,6 +190,7 @@ class App:
             self.places,
             self._start_cpu,
         )
+        return {**found, "events": plain(self.events.statistics())}
 
     def _forbids(self, found: Found) -> bool:
         return self.steering.forbids(found.remote, found.local, found.local_port)

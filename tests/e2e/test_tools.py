@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 
 from kmesh.cli.bundle.read import Bundle
 from kmesh.cli.main import main
+from tests.e2e.agent import KMESH, environment
 from tests.e2e.peers import pod as workload
 from tests.e2e.peers import policy, service
 
@@ -17,7 +20,7 @@ if TYPE_CHECKING:
 
     from tests.e2e.agent import Agent
     from tests.e2e.peers import Plane
-    from tests.kernel.net import Namespace
+    from tests.kernel.net import Namespace, Servers
 
 pytestmark = [pytest.mark.e2e, pytest.mark.kernel]
 Screen = pytest.CaptureFixture[str]
@@ -85,3 +88,24 @@ def test_doctor_knows_its_own(running: Agent, capsys: Screen) -> None:
     found = json.loads(capsys.readouterr().out)["checks"]
     (pins,) = (each for each in found if each["name"] == "pins" and each["group"] == "System")
     assert pins["level"] == "ok"
+
+
+def test_tail(running: Agent, plane: Plane, pod: Namespace, servers: Servers) -> None:
+    plane.apply(*MESH, policy("d", {"sourceIps": ["10.1.0.3/32"]}, action="Deny"))
+    plane.until_answered()
+    command = [*KMESH, "tail", "--run-dir", str(running.run_dir), "-o", "json", "-n", "1"]
+    told = subprocess.Popen(
+        [*command, "--denied", "--pod", "default/client", "--service", "web"],
+        stdout=subprocess.PIPE, text=True, env=environment(),
+    )  # fmt: skip
+    with told:
+        running.until(lambda state: state["events"]["followers"] == 1)
+        with pod.socket() as client:
+            client.bind(("10.1.0.3", 0))
+            assert client.connect_ex(("10.1.0.1", 8080)) == errno.ECONNREFUSED
+        assert told.stdout is not None
+        found = json.loads(told.stdout.readline())
+        assert told.wait(30) == 0
+    assert (found["kind"], found["reason"], found["policy"]) == ("denied", "denied", "default/d")
+    assert found["destination_workload"] == "Kubernetes//Pod/default/client"
+    running.until(lambda state: state["events"]["followers"] == 0)

@@ -6,7 +6,19 @@ import argparse
 from typing import TYPE_CHECKING
 
 from kmesh import __version__
-from kmesh.cli import bundle, check, complete, controlplane, daemon, demo, doctor, explain, lab, why
+from kmesh.cli import (
+    bundle,
+    check,
+    complete,
+    controlplane,
+    daemon,
+    demo,
+    doctor,
+    explain,
+    lab,
+    tail,
+    why,
+)
 from kmesh.cli.console import show_error
 from kmesh.errors import ConfigError
 
@@ -23,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--version", action="version", version=f"kmesh {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (daemon, controlplane, lab, demo, why, explain, check, doctor, bundle):
+    for module in (daemon, controlplane, lab, demo, why, explain, check, doctor, bundle, tail):
         module.add_parser(commands)
     complete.add_parser(commands, "kmesh")
     if (words := complete.asked(argv)) is not None:
@@ -44,6 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "check": check.run,
         "doctor": doctor.run,
         "bundle": bundle.run,
+        "tail": tail.run,
         "completion": complete.run_for("kmesh"),
     }
     return runs[args.command](args)

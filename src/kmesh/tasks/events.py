@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 import anyio
+import anyio.lowlevel
 import orjson
 from aiohttp import web
 
@@ -33,8 +34,15 @@ BEAT = 5.0  # seconds of silence before an empty line shows whether the follower
 WRITE_WITHIN = 10.0
 
 
+class BadQuestion(KmeshError):
+    """A parameter of a request cannot be understood."""
+
+    code = "KM1707"
+    next_step = "As GET /events?pod=shop/web-0&denied=1&limit=100."
+
+
 class TooManyFollowers(KmeshError):
-    """More follow the events than the agent serves at once, or a number cannot be understood."""
+    """More follow the events than the agent serves at once."""
 
     code = "KM1706"
     next_step = "End another `kmesh tail`, or read the access log."
@@ -142,7 +150,7 @@ class Events:
             with anyio.fail_after(WRITE_WITHIN):
                 await response.write(lines or b"\n")
             self._sent += len(found)
-            await anyio.sleep(0)  # writing into a buffer that has room does not yield
+            await anyio.lowlevel.checkpoint()  # writing into a buffer that has room does not yield
         await response.write_eof()
 
     def statistics(self) -> EventStatistics:
@@ -158,12 +166,17 @@ class Events:
                     self._dropped += 1
 
 
+def handlers(events: Events) -> list[web.RouteDef]:
+    """GET /events."""
+    return [web.get("/events", events.show)]
+
+
 def asked(request: web.Request) -> tuple[Wanted, int | None]:
-    """What a request asks for; raises TooManyFollowers naming what cannot be understood."""
+    """What a request asks for; raises BadQuestion."""
     query = request.query
     raw = query.get("limit", "")
     if raw and not (raw.isascii() and raw.isdigit() and len(raw) < 10):
-        raise TooManyFollowers(f"limit {raw!r} is no number", "As limit=100, or leave it out.")
+        raise BadQuestion(f"limit {raw!r} is no number")
     denied = query.get("denied", "").lower() in ("1", "t", "true")
     wanted = Wanted(query.get("pod", ""), query.get("service", ""), denied)
     return wanted, int(raw) if raw else None
