@@ -24,7 +24,6 @@ from kmesh.core.commands import ROW, Op, Phase
 from kmesh.core.delta import Session
 from kmesh.core.events import ADDRESS
 from kmesh.core.guard_status import GuardLimits
-from kmesh.core.istio import TrafficSeries
 from kmesh.core.labels import Labels
 from kmesh.core.segments import Segments
 from kmesh.core.steer import Steering
@@ -32,14 +31,11 @@ from kmesh.core.store import Store
 from kmesh.errors import KmeshError
 from kmesh.state import cpu_seconds, describe, plain
 from kmesh.tasks import events, page
-from kmesh.tasks.collect import Sources, otlp_metrics
-from kmesh.tasks.collector import Collector
+from kmesh.tasks.collect import Sources
 from kmesh.tasks.events import Events
 from kmesh.tasks.evict import Evictor
 from kmesh.tasks.fill import Filler
 from kmesh.tasks.lag import Lag
-from kmesh.tasks.metrics import MetricsServer
-from kmesh.tasks.otlp import Otlp
 from kmesh.tasks.places import Places
 from kmesh.tasks.pods import PodServer
 from kmesh.tasks.profile import RunTime
@@ -50,6 +46,7 @@ from kmesh.tasks.top_sources import sources
 from kmesh.tasks.traffic import TrafficTask
 from kmesh.tasks.writer import Writer
 from kmesh.tasks.xds import XdsClient
+from kmesh.watch import Watch
 from kmesh.wire.discovery import Decoder, ResponseReader
 from kmesh.wire.names import NameReader
 
@@ -91,20 +88,16 @@ class App:
         )
         reader = NameReader(self.session.held(ADDRESS))
         self.labels = Labels(self.steering, reader.workload, reader.service)
-        self.events = Events(self.denials, self.labels)
+        self.events = Events(
+            self.denials, self.labels, lambda on: self.watch.switches.hold("events", on)
+        )
         self.pods = PodServer(
             Path(config.run_dir) / "kmesh.sock",
             self.writer,
             self.state,
             [*page.handlers(), *handlers(self.top), *events.handlers(self.events)],
         )
-        self.series = TrafficSeries(config.max_series, config.upstream_metric_names)
-        self.run_time = RunTime(config.profiling)
-        self.sources = self._sources()
-        self.collector = Collector(self.sources.parts, self.writer)
-        where = config.metrics_address
-        self.otlp = self._otlp(config)
-        self.metrics = None if where is None else MetricsServer(where, self.collector)
+        self.watch = Watch(config, self._sources(), self.labels)
 
     def _planned(self) -> dict[str, int]:
         """Entries in use of the tables that are arrays."""
@@ -123,18 +116,9 @@ class App:
             evictor=self.evictor,
             denials=self.denials,
             filler=self.filler,
-            run_time=self.run_time,
-            more={"traffic": self.series.metrics},
+            run_time=RunTime(self.config.profiling),
+            traffic=self.traffic,
         )
-
-    def _otlp(self, config: Config) -> Otlp | None:
-        if not config.otlp_endpoint:
-            return None
-        who = {"service.name": "kmesh", "service.version": __version__}
-        who |= {"k8s.node.name": config.node_name, "k8s.cluster.name": config.cluster_id}
-        otlp = Otlp(config.otlp_endpoint, self.collector, who, config.otlp_interval)
-        self.sources.more["otlp"] = lambda: otlp_metrics(otlp)
-        return otlp
 
     def _client(self, config: Config) -> XdsClient | None:
         options, decoder = config.xds(), Decoder()
@@ -160,11 +144,7 @@ class App:
                 tasks.start_soon(self.denials.run)
                 tasks.start_soon(self._spare_the_collector)
                 await tasks.start(self.pods.run)
-                if self.otlp is not None:
-                    tasks.start_soon(self.supervisor.keep, "otlp", self.otlp.run)
-                if self.metrics is not None:
-                    tasks.start_soon(self.supervisor.keep, "fill", self.filler.run)
-                    tasks.start_soon(self.supervisor.keep, "metrics", self.metrics.run)
+                self.watch.start(tasks)
                 if self.xds is not None:
                     tasks.start_soon(self.supervisor.keep, "xds", self.xds.run)
                 log.info("ready: %s", self.pods.path)
@@ -172,7 +152,7 @@ class App:
                 log.info("stopping; programs and maps stay pinned below %s", self.plane.root)
                 tasks.cancel_scope.cancel()
         finally:
-            self.run_time.switch(False)
+            self.watch.stop()
             self.plane.close()
 
     def state(self) -> dict[str, Json]:
@@ -190,7 +170,8 @@ class App:
             self.places,
             self._start_cpu,
         )
-        return {**found, "events": plain(self.events.statistics())}
+        more = {"events": plain(self.events.statistics()), "observability": self.watch.state()}
+        return {**found, **more}
 
     def _forbids(self, found: Found) -> bool:
         return self.steering.forbids(found.remote, found.local, found.local_port)

@@ -148,6 +148,33 @@ class Config:
     metrics_address: Listen | None = row(
         WATCH, "--metrics-address", "", values.listen, ":15020",
         "where metrics are served: host:port or :port; empty for nowhere", empty=True)
+    monitoring: bool = row(
+        WATCH, "--monitoring", "", values.boolean, "true",
+        "count connections; a switch thrown later wins until the options change", bare="true")
+    access_log: bool = row(
+        WATCH, "--access-log", "", values.boolean, "off",
+        "log connections when they end: on or off; a switch thrown later wins until the options "
+        "change", bare="on")
+    access_log_steps: bool = row(
+        WATCH, "--access-log-steps", "", values.boolean, "off",
+        "log them also when they open and while they are open", bare="on")
+    access_log_sample: float = row(
+        WATCH, "--access-log-sample", "", values.percent, "100",
+        "percent of the connections without an error that are logged")
+    access_log_format: str = row(
+        WATCH, "--access-log-format", "", values.choice("text", "json"), "text", "text or json")
+    access_log_stdout: bool = row(
+        WATCH, "--access-log-stdout", "", values.boolean, "true",
+        "write the access log to standard output", bare="true")
+    access_log_file: str = row(
+        WATCH, "--access-log-file", "", values.path_or_empty, "",
+        "write the access log to this file", empty=True)
+    access_log_file_size: int = row(
+        WATCH, "--access-log-file-size", "", values.size(1 << 10, 1 << 40), "100MiB",
+        "size at which the file is renamed to FILE.1")
+    access_log_files: int = row(
+        WATCH, "--access-log-files", "", values.integer(0, 1000), "5",
+        "renamed files that are kept")
     max_series: int = row(
         WATCH, "--max-series", "", values.integer(1, 1 << 24), "20000",
         "label sets of connection metrics at most, in each table of them; the least used go first")

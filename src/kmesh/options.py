@@ -18,7 +18,6 @@ UNAVAILABLE = (
     "--enable-secret-manager",
     "--enable-bypass",
     "--enable-mda",
-    "--monitoring",
     "--periodic-report",
     "--cni-etc-path",
     "--conflist-name",

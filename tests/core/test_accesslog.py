@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kmesh.core import addr
-from kmesh.core.accesslog import COMPLETE, FAILED, OPENED, Entry, fields, json_line, text_line
+from kmesh.core.accesslog import COMPLETE, OPENED, Entry, fields, json_line, text_line
 from kmesh.core.labels import Names, ServiceName
 
 CLIENT = Names("client-1", "default", "client", "c", "v1", "spiffe://x", "k1")
@@ -44,13 +44,6 @@ def test_an_error_comes_after_ztunnels_keys_and_quality_after_it() -> None:
     assert entry.level == "error"
     assert list(fields(entry))[-4:] == ["error", "protocol", "retransmissions", "srtt"]
     assert fields(entry)["srtt"] == "1200us"
-
-
-def test_an_early_denial_has_only_what_ztunnel_says() -> None:
-    entry = Entry(0, FAILED, False, SOURCE, DESTINATION, error="refused")
-    assert (entry.level, list(fields(entry))) == (
-        "warn", ["src.addr", "dst.addr", "direction", "error"],
-    )  # fmt: skip
 
 
 def test_an_opening_is_for_debugging() -> None:

@@ -17,9 +17,7 @@ if TYPE_CHECKING:
     from kmesh.core.events import Json
 
 SCOPE = "access"
-COMPLETE, OPENED, OPEN, FAILED = (
-    "connection complete", "connection opened", "connection open", "connection failed",
-)  # fmt: skip
+COMPLETE, OPENED, OPEN = "connection complete", "connection opened", "connection open"
 
 
 class Entry(NamedTuple):
@@ -51,7 +49,7 @@ class Entry(NamedTuple):
     def level(self) -> str:
         """Of ztunnel: errors are those, an opening is for debugging."""
         if self.error:
-            return "warn" if self.message == FAILED else "error"
+            return "error"
         return "debug" if self.message in (OPENED, OPEN) else "info"
 
 
@@ -64,10 +62,9 @@ def fields(entry: Entry) -> dict[str, Json]:
         found["dst.service"] = entry.service.hostname
     found |= _side("dst", entry.server)
     found["direction"] = "outbound" if entry.outbound else "inbound"
-    if entry.message != FAILED:
-        found["bytes_sent"] = entry.sent
-        found["bytes_recv"] = entry.received
-        found["duration"] = f"{entry.duration // 1_000_000}ms"
+    found["bytes_sent"] = entry.sent
+    found["bytes_recv"] = entry.received
+    found["duration"] = f"{entry.duration // 1_000_000}ms"
     if entry.error:
         found["error"] = entry.error
     if entry.protocol != "tcp":

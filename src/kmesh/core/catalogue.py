@@ -130,7 +130,6 @@ AUTHORIZATION = _table(
      "Looks at a pod's open connections after its policies changed"),
     ("kmesh_eviction_failures", COUNTER, "", "Such looks that failed"),
     ("kmesh_eviction_waiting", GAUGE, "", "Pods whose open connections are still to be looked at"),
-    ("kmesh_ring_records", COUNTER, "", "Records read from the kernel's ring"),
 )
 TRAFFIC = _table(
     ("istio_tcp_connections_opened", COUNTER, TRAFFIC_LABELS,
@@ -152,6 +151,13 @@ TRAFFIC = _table(
      "Smoothed round trip time of connections at their end"),
     ("kmesh_connection_min_rtt_seconds", SUMMARY, PAIR_LABELS,
      "Least round trip time of connections at their end"),
+    ("kmesh_ring_records", COUNTER, "", "Records read from the kernel's ring"),
+    ("kmesh_ring_lost", COUNTER, "", "Records that were lost because the ring was full"),
+    ("kmesh_sweeps", COUNTER, "", "Looks at the open connections of a pod"),
+    ("kmesh_sweep_failures", COUNTER, "", "Such looks that failed"),
+    ("kmesh_traffic_rows_evicted", COUNTER, "",
+     "Rows of the kernel's counters that newer ones pushed out, with what was not read yet"),
+    ("kmesh_connections_unseen", COUNTER, "", "Connections not counted, for want of memory"),
     ("kmesh_series", GAUGE, "table", "Label sets of connection metrics"),
     ("kmesh_series_limit", GAUGE, "table", "Label sets that are kept at most"),
     ("kmesh_series_evicted", COUNTER, "table",
@@ -159,6 +165,12 @@ TRAFFIC = _table(
 )
 
 LOGS = _table(
+    ("kmesh_switch", GAUGE, "switch", "1 while the switch is on"),
+    ("kmesh_access_log_lines", COUNTER, "", "Lines of the access log, over all places"),
+    ("kmesh_access_log_dropped", COUNTER, "", "Lines dropped because writing was too slow"),
+    ("kmesh_access_log_failed", COUNTER, "", "Lines that a place did not take"),
+    ("kmesh_access_log_waiting", GAUGE, "", "Lines that wait to be written"),
+    ("kmesh_access_log_rotations", COUNTER, "", "Files that were full"),
     ("kmesh_otlp_sent", COUNTER, "signal", "Metric points, log records and spans that were sent"),
     ("kmesh_otlp_failed", COUNTER, "signal", "The same, refused or not sent in time"),
     ("kmesh_otlp_dropped", COUNTER, "signal", "The same, dropped because the queue was full"),

@@ -1,5 +1,5 @@
-"""What can be switched while running. The switches lie in the pinned map km_switch: they outlive
-the agent, and the programs read them there.
+"""What can be switched while running. The switches lie in the pinned map km_switch: the programs
+read them there, and they outlive the agent.
 
 Options say how switches are at first. A switch that was thrown later stays as it was left, also
 over restarts, until the options themselves are changed: then they win.
@@ -9,31 +9,90 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from kmesh.abi.check import SEED, mix
+from kmesh.abi.layout import Switch
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 ALL = 1 << 16
-EMIT, LISTED_ONLY, OPENINGS = 1, 2, 4
+# Bits of access_log. The programs ask for any, and for STEPS.
+EMIT, LISTED_ONLY, STEPS, HELD = 1, 2, 4, 8
+LEVELS = ("error", "warning", "info", "debug")
 
 
-class AccessLog(NamedTuple):
-    """``on`` for namespaces that are not listed; ``listed`` namespaces are as they say.
+class Settings(NamedTuple):
+    """How everything is switched.
 
-    ``openings``: also when a connection opens, and periodically while it is open.
+    ``authz``: policies are enforced; ``metrics``: connections are counted; ``access_log``: they
+    are logged when they end, with ``steps`` also when they open and while they are open, except in
+    the ``namespaces`` that say otherwise for their pods; ``sample``: percent of connections
+    without an error that are logged; ``early_refusal``: a client on this node is refused where it
+    dials; ``log_level``: of the programs' own log.
     """
 
-    on: bool = False
-    openings: bool = False
-    listed: Mapping[str, bool] = {}
+    authz: bool = True
+    metrics: bool = True
+    access_log: bool = False
+    steps: bool = False
+    sample: float = 100.0
+    early_refusal: bool = False
+    log_level: str = "info"
+    namespaces: Mapping[str, bool] = {}
 
-    def wants(self, *namespaces: str) -> bool:
-        """Whether a connection between workloads of these namespaces is logged: one that is listed
-        decides, and among several one that is on."""
-        found = [self.listed[name] for name in namespaces if name in self.listed]
-        return any(found) if found else self.on
+    def logs(self, namespace: str) -> bool:
+        """Whether connections of this namespace's pods are logged."""
+        return self.namespaces.get(namespace, self.access_log)
 
-    @property
-    def bits(self) -> int:
-        """For the programs, which only ask whether there is any."""
-        emit = self.on or any(self.listed.values())
-        return emit * EMIT | (not self.on) * LISTED_ONLY * emit | self.openings * OPENINGS * emit
+
+def pack(settings: Settings, configured: int, held: bool = False) -> bytes:
+    """The row of km_switch. ``held``: somebody reads records although nothing is logged."""
+    listed = any(settings.namespaces.values())
+    bits = EMIT * (settings.access_log or listed) | HELD * held
+    bits |= LISTED_ONLY * (not settings.access_log) | STEPS * (settings.steps and bool(bits))
+    if not bits & (EMIT | HELD):
+        bits = 0
+    # 0 means all: the least that can be asked for is one in 65,536.
+    sample = 0 if settings.sample >= 100 else max(round(settings.sample * ALL / 100), 1)
+    return Switch(
+        authz_off=not settings.authz,
+        metrics_off=not settings.metrics,
+        access_log=bits,
+        log_level=LEVELS.index(settings.log_level),
+        sample=sample,
+        early_refusal=settings.early_refusal,
+        configured=configured,
+        zero=0,
+    ).pack()
+
+
+def unpack(raw: bytes, steps: bool, namespaces: Mapping[str, bool]) -> Settings:
+    """What a row says; ``namespaces`` are kept elsewhere, and while nothing is logged the row does
+    not say whether there would be ``steps``."""
+    row = Switch.unpack(raw)
+    return Settings(
+        authz=not row.authz_off,
+        metrics=not row.metrics_off,
+        access_log=bool(row.access_log & EMIT) and not row.access_log & LISTED_ONLY,
+        steps=bool(row.access_log & STEPS) if row.access_log else steps,
+        sample=row.sample * 100 / ALL if row.sample else 100.0,
+        early_refusal=bool(row.early_refusal),
+        log_level=LEVELS[min(row.log_level, len(LEVELS) - 1)],
+        namespaces=dict(namespaces),
+    )
+
+
+def digest(settings: Settings) -> int:
+    """Which options were in force: never 0, which a new map has."""
+    sum_ = SEED
+    for byte in repr(settings._replace(namespaces={})).encode():
+        sum_ = mix(sum_, byte)
+    return sum_ or 1
+
+
+def start(raw: bytes, wanted: Settings, namespaces: Mapping[str, bool]) -> Settings:
+    """The settings to begin with: those that are in force when the options are what they were,
+    else what the options want. Namespaces have no option."""
+    if Switch.unpack(raw).configured == digest(wanted):
+        return unpack(raw, wanted.steps, namespaces)
+    return wanted._replace(namespaces=dict(namespaces))

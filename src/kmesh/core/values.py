@@ -80,9 +80,9 @@ def cidrs(raw: str) -> tuple[tuple[bytes, int], ...]:
 def boolean(raw: str) -> bool:
     """Yes or no."""
     match raw.lower():
-        case "true" | "1":
+        case "true" | "1" | "on":
             return True
-        case "false" | "0":
+        case "false" | "0" | "off":
             return False
     raise ValueError("must be true or false")
 
@@ -182,6 +182,17 @@ def reasons(raw: str) -> frozenset[str]:
     if found - {"all", *FAIL_OPEN}:
         raise ValueError(f"must be a comma list of {', '.join(FAIL_OPEN)}, or all")
     return frozenset(FAIL_OPEN) if "all" in found else found
+
+
+def percent(raw: str) -> float:
+    """Above 0, up to 100."""
+    try:
+        value = float(raw.removesuffix("%"))
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= 100:
+        raise ValueError("must be a percentage above 0 up to 100")
+    return value
 
 
 def listen(raw: str) -> Listen | None:

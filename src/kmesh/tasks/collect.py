@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from kmesh.tasks.evict import Evictor
     from kmesh.tasks.fill import Filler
     from kmesh.tasks.lag import Lag
-    from kmesh.tasks.otlp import Otlp
     from kmesh.tasks.profile import RunTime
     from kmesh.tasks.ring import RingReader
     from kmesh.tasks.supervisor import Supervisor
+    from kmesh.tasks.traffic import TrafficTask
     from kmesh.tasks.writer import Writer
     from kmesh.tasks.xds import XdsClient
 
@@ -63,6 +63,7 @@ class Sources:
     denials: RingReader
     filler: Filler
     run_time: RunTime
+    traffic: TrafficTask
     more: dict[str, Callable[[], Iterable[Metric]]] = field(default_factory=dict)
 
     def parts(self) -> dict[str, Callable[[], Iterable[Metric]]]:
@@ -74,9 +75,8 @@ class Sources:
             "writer": lambda: writer(self.writer),
             "mesh": lambda: mesh(self.writer, self.session),
             "kernel": lambda: kernel(self.plane, self.tables, self.filler, self.run_time),
-            "authorization": lambda: authorization(
-                self.writer, self.tables, self.evictor, self.denials
-            ),
+            "authorization": lambda: authorization(self.writer, self.tables, self.evictor),
+            "ring": lambda: records(self.denials, self.traffic),
             **self.more,
         }
 
@@ -214,9 +214,7 @@ def kernel(
     yield many("kmesh_program_runs", (((name,), runs) for name, (_, runs) in times.items()))
 
 
-def authorization(
-    writer: Writer, tables: KernelTables, evictor: Evictor, denials: RingReader
-) -> Iterator[Metric]:
+def authorization(writer: Writer, tables: KernelTables, evictor: Evictor) -> Iterator[Metric]:
     """Policies, guarded pods and verdicts."""
     guards = writer.steering.guards
     found, looks = guards.statistics(), evictor.statistics()
@@ -232,7 +230,6 @@ def authorization(
     yield one("kmesh_eviction_looks", looks.looks)
     yield one("kmesh_eviction_failures", looks.failures)
     yield one("kmesh_eviction_waiting", looks.waiting)
-    yield one("kmesh_ring_records", denials.statistics().records)
 
 
 def _verdicts(tables: KernelTables, names: Mapping[int, str]) -> Iterator[Sample]:
@@ -241,9 +238,12 @@ def _verdicts(tables: KernelTables, names: Mapping[int, str]) -> Iterator[Sample
         yield Sample(label_text(labels, (names.get(policy, ""), verdict.name.lower())), count)
 
 
-def otlp_metrics(otlp: Otlp) -> Iterator[Metric]:
-    """What became of exports."""
-    found = otlp.statistics()
-    yield many("kmesh_otlp_sent", (((signal,), n) for signal, n in found.sent.items()))
-    yield many("kmesh_otlp_failed", (((signal,), n) for signal, n in found.failed.items()))
-    yield many("kmesh_otlp_dropped", (((signal,), n) for signal, n in found.dropped.items()))
+def records(ring: RingReader, traffic: TrafficTask) -> Iterator[Metric]:
+    """What comes from the kernel about connections, and what of it was lost."""
+    read, found = ring.statistics(), traffic.statistics()
+    yield one("kmesh_ring_records", read.records)
+    yield one("kmesh_ring_lost", read.lost)
+    yield one("kmesh_sweeps", found.sweeps)
+    yield one("kmesh_sweep_failures", found.failures)
+    yield one("kmesh_traffic_rows_evicted", found.evicted)
+    yield one("kmesh_connections_unseen", found.unseen)

@@ -114,6 +114,18 @@ class Writer:
         self.mailbox.nudge()
         return await answer
 
+    def soon(self, work: Callable[[], None]) -> None:
+        """As ``ask`` for those who need no answer; what is raised is logged."""
+
+        def run() -> None:
+            try:
+                work()
+            except KmeshError as error:
+                log.error("%s", error)
+
+        self._asked.append(run)
+        self.mailbox.nudge()
+
     async def run(self) -> None:
         """Write until cancelled; a batch in flight is always finished."""
         while True:

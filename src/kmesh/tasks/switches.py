@@ -1,0 +1,127 @@
+"""The switches of a running agent: read at the start, thrown between two batches of the writer."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from kmesh.abi.layout import SWITCH_SIZE
+from kmesh.bpf import lib
+from kmesh.core.switches import LEVELS, Settings, digest, pack, start
+from kmesh.errors import KmeshError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from kmesh.bpf.load import DataPlane
+    from kmesh.tasks.writer import Writer
+
+log = logging.getLogger(__name__)
+
+KEY = bytes(4)
+MOST_NAMESPACES = 10_000
+
+
+class SwitchError(KmeshError):
+    """A switch cannot be thrown like that."""
+
+    code = "KM1502"
+    next_step = "GET /switches shows every switch as it is; send it back as it shall be."
+
+
+class Switchboard:
+    """``settings`` are those in force. Namespaces are kept in a file below the run directory, all
+    others in the pinned map."""
+
+    def __init__(self, plane: DataPlane, writer: Writer, wanted: Settings, file: Path) -> None:
+        self._plane, self._writer, self._file = plane, writer, file
+        self._configured = digest(wanted)
+        self._held: set[str] = set()
+        self._subscribers: list[Callable[[Settings], None]] = []
+        self.settings = start(self._row(), wanted, self._read_namespaces())
+        self._write(self.settings)
+
+    def subscribe(self, tell: Callable[[Settings], None]) -> None:
+        """``tell`` is called now and after each change."""
+        self._subscribers.append(tell)
+        tell(self.settings)
+
+    async def change(self, **changes: Any) -> Settings:
+        """Throw switches by their names in Settings; returns what is in force. Raises SwitchError
+        for what makes no sense, and then nothing was changed."""
+        wanted = self.settings._replace(**checked(changes))
+        await self._writer.ask(lambda: self._write(wanted))
+        if wanted.namespaces != self.settings.namespaces:
+            self._write_namespaces(wanted)
+        self.settings = wanted
+        for tell in self._subscribers:
+            tell(wanted)
+        log.info("switched: %s", ", ".join(f"{name}={value}" for name, value in changes.items()))
+        return wanted
+
+    def hold(self, name: str, on: bool) -> None:
+        """Somebody called ``name`` reads records of connections, or does no more: they come also
+        while nothing is logged."""
+        (self._held.add if on else self._held.discard)(name)
+        self._writer.soon(lambda: self._write(self.settings))
+
+    @property
+    def held(self) -> bool:
+        """Whether somebody reads records."""
+        return bool(self._held)
+
+    def _row(self) -> bytes:
+        raw = lib.lookup(self._plane.maps["km_switch"], KEY, SWITCH_SIZE)
+        return raw if raw is not None else bytes(SWITCH_SIZE)
+
+    def _write(self, settings: Settings) -> None:
+        row = pack(settings, self._configured, bool(self._held))
+        lib.update(self._plane.maps["km_switch"], KEY, row)
+
+    def _read_namespaces(self) -> dict[str, bool]:
+        try:
+            found = orjson.loads(self._file.read_bytes())
+            return dict(checked({"namespaces": found})["namespaces"])
+        except FileNotFoundError:
+            return {}
+        except (OSError, orjson.JSONDecodeError, SwitchError) as error:
+            log.warning("namespaces of the access log are forgotten: %s: %s", self._file, error)
+            return {}
+
+    def _write_namespaces(self, settings: Settings) -> None:
+        next_ = self._file.with_name(self._file.name + ".next")
+        try:
+            next_.write_bytes(orjson.dumps(dict(settings.namespaces)))
+            os.replace(next_, self._file)
+        except OSError as error:
+            log.error("namespaces of the access log will not survive a restart: %s", error)
+
+
+def checked(changes: dict[str, Any]) -> dict[str, Any]:
+    """The changes; raises SwitchError that names the first that makes no sense."""
+    known = Settings()._asdict()
+    for name, value in changes.items():
+        if name not in known:
+            raise SwitchError(f"there is no switch {name!r}; there are {', '.join(known)}")
+        if isinstance(known[name], bool) and not isinstance(value, bool):
+            raise SwitchError(f"{name} is true or false, not {value!r}")
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if name == "sample" and not (number and 0 < value <= 100):
+            raise SwitchError(f"sample is a percentage above 0 up to 100, not {value!r}")
+        if name == "log_level" and value not in LEVELS:
+            raise SwitchError(f"log_level is one of {', '.join(LEVELS)}, not {value!r}")
+        if name == "namespaces" and not _namespaces(value):
+            raise SwitchError("namespaces are names with true or false, 10,000 at most")
+    return changes
+
+
+def _namespaces(value: object) -> bool:
+    return (
+        isinstance(value, dict)
+        and len(value) <= MOST_NAMESPACES
+        and all(isinstance(k, str) and k and isinstance(v, bool) for k, v in value.items())
+    )

@@ -1,0 +1,149 @@
+"""What the kernel says of connections, with names: counters become series, records become lines of
+the access log and what is exported of it."""
+
+from __future__ import annotations
+
+import os
+import time
+from errno import EACCES, errorcode
+from typing import TYPE_CHECKING
+
+from kmesh.abi.layout import Direction, EventKind
+from kmesh.core import addr
+from kmesh.core.accesslog import COMPLETE, OPEN, OPENED, Entry
+from kmesh.core.istio import CONNECT, DENIED, FINE, Counts
+from kmesh.core.records import Connection
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from kmesh.core.istio import TrafficSeries
+    from kmesh.core.labels import Labels
+    from kmesh.core.records import Denial, Record
+    from kmesh.core.switches import Settings
+    from kmesh.core.traffic import Row
+
+TURN = 5.0
+MESSAGES = {
+    EventKind.OPEN: OPENED,
+    EventKind.PERIODIC: OPEN,
+    EventKind.CLOSE: COMPLETE,
+    EventKind.FAILED: COMPLETE,
+}
+# ztunnel's words.
+REJECTED = "connection closed due to policy rejection"
+VERDICTS = {"not_allowed": "allow policies exist, but none allowed"}
+
+
+class Telemetry:
+    """Give it rows of counters (``count``) and records (``take``), on the loop.
+
+    ``logs`` gets the entries that are to be logged, ``spans`` those that failed.
+    """
+
+    def __init__(
+        self,
+        labels: Labels,
+        series: TrafficSeries,
+        logs: Sequence[Callable[[Sequence[Entry]], None]] = (),
+        spans: Callable[[Sequence[Entry]], None] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._labels, self._series, self._clock = labels, series, clock
+        self._logs, self._spans = logs, spans
+        self._settings: Settings | None = None
+        self._turned = clock()
+
+    def switched(self, settings: Settings) -> None:
+        """The switches are like this from now on."""
+        self._settings = settings
+
+    def count(self, rows: Sequence[Row]) -> None:
+        """Counters grew by this much."""
+        self._turn()
+        if self._settings is not None and not self._settings.metrics:
+            return
+        for key, grown in rows:
+            outbound = key.direction == Direction.OUTBOUND
+            ends = self._labels.ends(outbound, key.workload, key.remote, key.service, key.port)
+            counts = Counts(
+                grown.opened, grown.closed, grown.failed, grown.sent, grown.received,
+                grown.retransmits, grown.lost, grown.rtt_us / 1e6, grown.min_rtt_us / 1e6,
+                grown.closed,
+            )  # fmt: skip
+            flags = FINE if not key.result else DENIED if key.result == EACCES else CONNECT
+            server = addr.text(key.remote) if outbound else ""
+            self._series.count(ends, flags, counts, reason(key.result), server)
+
+    def take(self, records: Sequence[Record]) -> None:
+        """Records of the ring, in its order."""
+        self._turn()
+        settings = self._settings
+        offset = time.time_ns() - time.monotonic_ns()
+        logged, failed = [], []
+        for record in records:
+            entry = self._entry(record, offset)
+            if entry is None:
+                continue
+            mine = entry.client if entry.outbound else entry.server
+            if settings is not None and settings.logs(mine.namespace):
+                logged.append(entry)
+            if entry.error:
+                failed.append(entry)
+        for put in self._logs if logged else ():
+            put(logged)
+        if failed and self._spans is not None:
+            self._spans(failed)
+
+    def _turn(self) -> None:
+        now = self._clock()
+        if now - self._turned >= TURN:
+            self._turned = now
+            self._labels.turn()
+
+    def _entry(self, record: Record, offset: int) -> Entry | None:
+        if isinstance(record, Connection):
+            return self._connection(record, offset)
+        return None if record.dry_run else self._denial(record, offset)
+
+    def _connection(self, one: Connection, offset: int) -> Entry:
+        ends = self._labels.ends(
+            one.outbound, one.workload, one.remote, one.service, one.local_port
+        )
+        here, there = (one.local, one.local_port), (one.remote, one.remote_port)
+        what = "connection failed" if one.kind is EventKind.FAILED else "connection closed"
+        error = f"{what}: {os.strerror(one.error)} (os error {one.error})" if one.error else ""
+        return Entry(
+            one.time + offset, MESSAGES[one.kind], one.outbound,
+            here if one.outbound else there, there if one.outbound else here,
+            ends.source, ends.destination, ends.service, one.sent, one.received,
+            one.time - one.start, error, one.protocol, one.retransmits, one.lost,
+            one.rtt_us, one.min_rtt_us,
+        )  # fmt: skip
+
+    def _denial(self, one: Denial, offset: int) -> Entry:
+        """A connection that a policy refused where it arrived."""
+        labels = self._labels
+        destination = split(one.destination)
+        service = labels.serving(one.destination_workload, destination[1])
+        why = VERDICTS.get(one.reason, one.reason.replace("_", " "))
+        if one.reason == "denied":
+            why = f"explicitly denied by: {one.policy}"
+        more = f" (and {one.suppressed} more)" if one.suppressed else ""
+        return Entry(
+            one.time + offset, COMPLETE, False, split(one.source), destination,
+            labels.names(one.source_workload), labels.names(one.destination_workload),
+            labels.service_named(service), error=f"{REJECTED}: {why}{more}",
+            protocol=one.protocol,
+        )  # fmt: skip
+
+
+def reason(error: int) -> str:
+    """``econnrefused`` of 111; empty without an error."""
+    return errorcode.get(error, str(error)).lower() if error else ""
+
+
+def split(host_port: str) -> tuple[bytes, int]:
+    """Address and port of ``10.0.0.1:80`` or ``[fd00::1]:80``."""
+    host, _, port = host_port.rpartition(":")
+    return addr.parse(host.strip("[]")), int(port)

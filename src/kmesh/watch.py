@@ -1,0 +1,119 @@
+"""The half of the agent that watches: metrics, access log, export, and the switches for them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kmesh import __version__
+from kmesh.core.istio import TrafficSeries
+from kmesh.core.switches import Settings
+from kmesh.tasks.accesslog import Descriptor, LogWriter, RotatingFile
+from kmesh.tasks.collect_logs import log_metrics, otlp_metrics, switch_metrics
+from kmesh.tasks.collector import Collector
+from kmesh.tasks.metrics import MetricsServer
+from kmesh.tasks.otlp import Otlp
+from kmesh.tasks.switches import Switchboard
+from kmesh.tasks.telemetry import Telemetry
+
+if TYPE_CHECKING:
+    import anyio.abc
+
+    from kmesh.config import Config
+    from kmesh.core.events import Json
+    from kmesh.core.labels import Labels
+    from kmesh.tasks.collect import Sources
+
+
+class Watch:
+    """Made from the parts that it watches; ``sources.more`` may get further parts later."""
+
+    def __init__(self, config: Config, sources: Sources, labels: Labels) -> None:
+        self.sources = sources
+        self.series = TrafficSeries(config.max_series, config.upstream_metric_names)
+        self.switches = Switchboard(
+            sources.plane, sources.writer, settings(config),
+            Path(config.run_dir) / "access-log.json",
+        )  # fmt: skip
+        self.collector = Collector(sources.parts, sources.writer)
+        self.log = LogWriter(_sinks(config), config.access_log_format)
+        self.otlp = self._otlp(config)
+        where = config.metrics_address
+        self.metrics = None if where is None else MetricsServer(where, self.collector)
+        logs = [self.log.put] if self.otlp is None else [self.log.put, self.otlp.put_logs]
+        spans = None if self.otlp is None else self.otlp.put_spans
+        self.telemetry = Telemetry(labels, self.series, logs, spans)
+        self.switches.subscribe(self.telemetry.switched)
+        sources.traffic.subscribe(self.telemetry.count)
+        sources.denials.subscribe(self.telemetry.take)
+        sources.more["connections"] = self.series.metrics
+        sources.more["access log"] = lambda: log_metrics(self.log)
+        sources.more["switches"] = lambda: switch_metrics(self.switches)
+
+    def start(self, tasks: anyio.abc.TaskGroup) -> None:
+        """Start everything in the agent's task group."""
+        keep = self.sources.supervisor.keep
+        self.log.start()
+        tasks.start_soon(keep, "fill", self.sources.filler.run)
+        if self.otlp is not None:
+            self.switches.hold("otlp", True)
+            tasks.start_soon(keep, "otlp", self.otlp.run)
+        if self.metrics is not None:
+            tasks.start_soon(keep, "metrics", self.metrics.run)
+
+    def stop(self) -> None:
+        """Write what is left of the access log; the kernel measures run times no more."""
+        self.log.stop()
+        self.sources.run_time.switch(False)
+
+    def state(self) -> dict[str, Json]:
+        """For GET /state."""
+        found: dict[str, Json] = {
+            "switches": _plain(self.switches.settings._asdict()),
+            "access_log": _plain(self.log.statistics()._asdict()),
+            "series": {
+                name: _plain(table.statistics()._asdict())
+                for name, table in self.series.tables.items()
+            },
+            "metrics": None,
+            "otlp": None,
+        }
+        if self.metrics is not None:
+            found["metrics"] = _plain(self.metrics.statistics()._asdict())
+        if self.otlp is not None:
+            found["otlp"] = _plain(self.otlp.statistics()._asdict())
+        return found
+
+    def _otlp(self, config: Config) -> Otlp | None:
+        if not config.otlp_endpoint:
+            return None
+        who = {"service.name": "kmesh", "service.version": __version__}
+        who |= {"k8s.node.name": config.node_name, "k8s.cluster.name": config.cluster_id}
+        otlp = Otlp(config.otlp_endpoint, self.collector, who, config.otlp_interval)
+        self.sources.more["otlp"] = lambda: otlp_metrics(otlp)
+        return otlp
+
+
+def settings(config: Config) -> Settings:
+    """How the options want the switches."""
+    return Settings(
+        metrics=config.monitoring,
+        access_log=config.access_log,
+        steps=config.access_log_steps,
+        sample=config.access_log_sample,
+    )
+
+
+def _sinks(config: Config) -> list[Descriptor | RotatingFile]:
+    sinks: list[Descriptor | RotatingFile] = [Descriptor()] if config.access_log_stdout else []
+    if config.access_log_file:
+        path, size = Path(config.access_log_file), config.access_log_file_size
+        sinks.append(RotatingFile(path, size, config.access_log_files))
+    return sinks
+
+
+def _plain(value: dict[str, object]) -> dict[str, Json]:
+    return {
+        name: dict(each) if hasattr(each, "items") else each  # type: ignore[misc,call-overload]
+        for name, each in value.items()
+    }
