@@ -17,6 +17,7 @@ from kmesh.cli import (
     explain,
     lab,
     tail,
+    top,
     why,
 )
 from kmesh.cli.console import show_error
@@ -35,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--version", action="version", version=f"kmesh {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (daemon, controlplane, lab, demo, why, explain, check, doctor, bundle, tail):
+    for module in (daemon, controlplane, lab, demo, why, explain, check, doctor, bundle, tail, top):
         module.add_parser(commands)
     complete.add_parser(commands, "kmesh")
     if (words := complete.asked(argv)) is not None:
@@ -57,6 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "doctor": doctor.run,
         "bundle": bundle.run,
         "tail": tail.run,
+        "top": top.run,
         "completion": complete.run_for("kmesh"),
     }
     return runs[args.command](args)
