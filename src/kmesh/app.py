@@ -30,7 +30,9 @@ from kmesh.core.steer import Steering
 from kmesh.core.store import Store
 from kmesh.errors import KmeshError
 from kmesh.state import cpu_seconds, describe, plain
-from kmesh.tasks import events, page
+from kmesh.tasks import admin, events
+from kmesh.tasks.admin import AdminServer
+from kmesh.tasks.admin_context import Context
 from kmesh.tasks.collect import Sources
 from kmesh.tasks.events import Events
 from kmesh.tasks.evict import Evictor
@@ -41,8 +43,6 @@ from kmesh.tasks.pods import PodServer
 from kmesh.tasks.profile import RunTime
 from kmesh.tasks.ring import RingReader
 from kmesh.tasks.supervisor import Supervisor
-from kmesh.tasks.top import Top, handlers
-from kmesh.tasks.top_sources import sources
 from kmesh.tasks.traffic import TrafficTask
 from kmesh.tasks.writer import Writer
 from kmesh.tasks.xds import XdsClient
@@ -51,6 +51,8 @@ from kmesh.wire.discovery import Decoder, ResponseReader
 from kmesh.wire.names import NameReader
 
 if TYPE_CHECKING:
+    from aiohttp import web
+
     from kmesh.bpf.sockets import Found
     from kmesh.config import Config
     from kmesh.core.events import Applied, Json
@@ -83,21 +85,15 @@ class App:
         limits = {"km_vip": config.max_vips, "km_slot": config.max_slots}
         limits["km_row"] = config.max_policy_words
         self.filler = Filler(self.plane, self.writer, limits, self._planned)
-        self.top = Top(
-            sources(self.session, self.writer, self.tables, self.filler, self.denials, limits)
-        )
         reader = NameReader(self.session.held(ADDRESS))
         self.labels = Labels(self.steering, reader.workload, reader.service)
         self.events = Events(
             self.denials, self.labels, lambda on: self.watch.switches.hold("events", on)
         )
-        self.pods = PodServer(
-            Path(config.run_dir) / "kmesh.sock",
-            self.writer,
-            self.state,
-            [*page.handlers(), *handlers(self.top), *events.handlers(self.events)],
-        )
         self.watch = Watch(config, self._sources(), self.labels)
+        found = [*admin.routes(self._context(limits)), *events.handlers(self.events)]
+        self.pods = PodServer(Path(config.run_dir) / "kmesh.sock", self.writer, self.state, found)
+        self.admin = self._admin(config, [*found, *self.pods.shared()])
 
     def _planned(self) -> dict[str, int]:
         """Entries in use of the tables that are arrays."""
@@ -119,6 +115,32 @@ class App:
             run_time=RunTime(self.config.profiling),
             traffic=self.traffic,
         )
+
+    def _context(self, limits: dict[str, int]) -> Context:
+        return Context(
+            config=self.config,
+            plane=self.plane,
+            tables=self.tables,
+            session=self.session,
+            writer=self.writer,
+            steering=self.steering,
+            xds=self.xds,
+            supervisor=self.supervisor,
+            lag=self.lag,
+            denials=self.denials,
+            evictor=self.evictor,
+            filler=self.filler,
+            state=self.state,
+            limits=limits,
+            traffic=self.traffic,
+            labels=self.labels,
+            switches=self.watch.switches,
+        )
+
+    def _admin(self, config: Config, found: list[web.RouteDef]) -> AdminServer | None:
+        if config.admin_address is None:
+            return None
+        return AdminServer(config.admin_address, found)
 
     def _client(self, config: Config) -> XdsClient | None:
         options, decoder = config.xds(), Decoder()
@@ -145,6 +167,8 @@ class App:
                 tasks.start_soon(self._spare_the_collector)
                 await tasks.start(self.pods.run)
                 self.watch.start(tasks)
+                if self.admin is not None:
+                    tasks.start_soon(self.supervisor.keep, "admin", self.admin.run)
                 if self.xds is not None:
                     tasks.start_soon(self.supervisor.keep, "xds", self.xds.run)
                 log.info("ready: %s", self.pods.path)

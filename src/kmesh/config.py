@@ -145,6 +145,10 @@ class Config:
         DATA, "--segment-rest", "", values.seconds(0, 60), "2",
         "seconds before the slots of a replaced endpoint set are used again")
 
+    admin_address: Listen | None = row(
+        PROCESS, "--admin-address", "", values.listen, "localhost:15200",
+        "where the admin API and its page are served besides the Unix socket: host:port or :port; "
+        "empty for nowhere", empty=True)
     metrics_address: Listen | None = row(
         WATCH, "--metrics-address", "", values.listen, ":15020",
         "where metrics are served: host:port or :port; empty for nowhere", empty=True)

@@ -36,15 +36,15 @@ GOLDEN = Path(__file__).parent / "golden"
 WITHIN = 20.0
 
 
-def answer(seconds: float = 5.0, **asked: str) -> dict[str, Any]:
+def answer(asked: dict[str, str] | None = None) -> dict[str, Any]:
     """What an agent would answer, as JSON makes it."""
     node = Node()
 
     async def ask() -> dict[str, Any]:
         top = Top(node.sources(), lambda: node.now)
-        await top.view(parse(asked))
-        node.tick(seconds)
-        return await top.view(parse(asked))
+        await top.view(parse(asked or {}))
+        node.tick(5.0)
+        return await top.view(parse(asked or {}))
 
     found = anyio.run(ask)
     found["version"] = "0.0.0"
@@ -69,7 +69,7 @@ def drawn(found: dict[str, Any], view: View, rows: int = 20, width: int = 120) -
     ],
 )
 def test_the_screens_are_as_they_were(name: str, view: View, asked: dict[str, str]) -> None:
-    shown = drawn(answer(**asked), view)
+    shown = drawn(answer(asked), view)
     golden = GOLDEN / f"top-{name}.txt"
     if os.environ.get("KMESH_GOLDEN") == "write":
         golden.write_text(shown)
@@ -112,8 +112,11 @@ def test_keys_sort_filter_page_and_switch() -> None:
     assert press(typed, "ctrl-c", 10).done
 
 
-@given(st.lists(st.sampled_from(["n", "c", "/", "w", " ", "up", "down", "x", "enter", "escape",
-                                 "pagedown", "home", "+", "-", "backspace", "j", "\u00e9"])))  # fmt: skip
+PRESSED = ("n", "c", "/", "w", " ", "up", "down", "x", "enter", "escape", "pagedown", "home", "+",
+           "-", "backspace", "j", "\u00e9")  # fmt: skip
+
+
+@given(st.lists(st.sampled_from(PRESSED)))
 def test_any_keys_give_a_view_that_can_be_asked_and_drawn(pressed: list[str]) -> None:
     view = View()
     for key in pressed:

@@ -39,7 +39,7 @@ async def served(where: Namespace, node: Node) -> AsyncIterator[str]:
     """The page and what it asks, at an address inside the namespace."""
     app = web.Application(middlewares=[problems])
     top = Top(node.sources(), getattr(node, "clock", lambda: node.now))
-    app.add_routes([*page.handlers(), *handlers(top), web.get("/why", why)])
+    app.add_routes([*page.routes(), *handlers(top), web.get("/why", why)])
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     listener = where.socket(socket.AF_INET)

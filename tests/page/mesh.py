@@ -16,8 +16,6 @@ from kmesh.tasks.top import Fill, Sources
 from tests.core.meshes import HOME, NEAR, service, workload
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from kmesh.core.model import Service, Workload
     from kmesh.core.rates import Counts
 
@@ -56,7 +54,8 @@ class Node:
         self.failing = {"payments": 0.8}
         self.refused = {"frontend-0": 3.0}
         self.reasons = {"connect4 balanced": 90_000, "lookup denied": 12}
-        self._counters: dict[Flow, Counts] = {}
+        self._grown: dict[Flow, Counts] = {}
+        self._refused = self.opened = 0
         self._random = random.Random(7)
         self.steering = Steering(Store("", "Kubernetes", "n1"), Segments(1 << 16), 1 << 16)
         self.steering.put(self._resources(count))
@@ -117,8 +116,10 @@ class Node:
             opened, opened, failed, refused, opened * 900, opened * 5200,
             round(opened * rtt_ms * 1000), opened, opened // 40, 0,
         )  # fmt: skip
-        have = self._counters.get(flow, (0,) * len(COLUMNS))
-        self._counters[flow] = plus(have, grown)
+        have = self._grown.get(flow, (0,) * len(COLUMNS))
+        self._grown[flow] = plus(have, grown)
+        self._refused += refused
+        self.opened += 0 if flow.inbound else opened
 
     def denials(self) -> list[Denial]:
         """A few, at fixed ages."""
@@ -135,9 +136,10 @@ class Node:
             ))
         ]  # fmt: skip
 
-    async def counters(self) -> Iterable[tuple[Flow, Counts]]:
-        """What the kernel would give."""
-        return list(self._counters.items())
+    async def grown(self) -> dict[Flow, Counts]:
+        """What the counters grew by since they were asked last."""
+        grown, self._grown = self._grown, {}
+        return grown
 
     def fills(self) -> list[Fill]:
         """As config and steering say."""
@@ -155,7 +157,7 @@ class Node:
         """For Top."""
         return Sources(
             self.steering, lambda: True, lambda: 7, self.fills, lambda: dict(self.reasons),
-            self.denials, self.counters if self.traffic else None,
+            self.denials, lambda: self._refused, self.grown if self.traffic else None,
         )  # fmt: skip
 
 

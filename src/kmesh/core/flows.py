@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from errno import EACCES, EPERM
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+from kmesh.abi.layout import Hook, Reason
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from kmesh.abi.layout import Traffic
     from kmesh.core.rates import Counts, Window
 
 Row = dict[str, Any]
@@ -21,6 +25,8 @@ COLUMNS = (
 sent and received by the workload of this node; the sum of ``rtts`` smoothed round-trip times in
 microseconds; segments sent again and segments given up."""
 
+CLIENT = (Hook.CONNECT4, Hook.CONNECT6, Hook.SENDMSG4, Hook.SENDMSG6)
+SERVER = (Hook.LOOKUP, Hook.INGRESS)
 OPENED, CLOSED, FAILED, REFUSED, SENT, RECEIVED, RTT_US, RTTS, RETRANSMITS, LOST = range(10)
 
 
@@ -105,17 +111,32 @@ def busiest(lines: dict[Line, Counts], most: int) -> Iterator[tuple[Line, Counts
     yield from ordered[:most]
 
 
+def counts_of(result: int, traffic: Traffic) -> Counts:
+    """The kernel's counters as columns; ``result`` is the errno by which connections failed."""
+    refused = result in (EACCES, EPERM)
+    return (
+        traffic.opened, traffic.closed, 0 if refused else traffic.failed,
+        traffic.failed if refused else 0, traffic.sent, traffic.received, traffic.rtt_us,
+        traffic.closed, traffic.retransmits, traffic.lost,
+    )  # fmt: skip
+
+
+def refusals(reasons: Mapping[tuple[Hook, Reason], int]) -> int:
+    """How many connections and datagrams the programs refused, of how each of them ended."""
+    total = 0
+    for (hook, reason), count in reasons.items():
+        if hook in CLIENT and Reason.NO_ENDPOINT <= reason <= Reason.INCONSISTENT:
+            total += count
+        elif hook in CLIENT and reason is Reason.OPENED:
+            total -= count  # counted twice: for its reason, and as let through in spite of it
+        elif hook in SERVER and Reason.DENIED <= reason <= Reason.UNLISTED:
+            total += count
+    return total
+
+
 def plus(a: Counts, b: Counts) -> Counts:
     """Column by column."""
     return tuple(map(sum, zip(a, b, strict=True)))
-
-
-def fold(rows: Iterable[tuple[Flow, Counts]]) -> dict[Flow, Counts]:
-    """Rows of one flow added up: the kernel keeps one for each outcome."""
-    found: dict[Flow, Counts] = {}
-    for flow, counts in rows:
-        _add(found, flow, counts)
-    return found
 
 
 def _weight(counts: Counts) -> tuple[int, int]:

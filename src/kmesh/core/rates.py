@@ -52,18 +52,27 @@ class Rates(Generic[K]):
 
     def add(self, now: float, rows: Mapping[K, Counts] | Iterable[tuple[K, Counts]]) -> None:
         """Take a sample of every row there is. One that is not later than the last is ignored."""
-        if self._samples and now <= self._samples[-1].time:
+        if not self._later(now):
             return
         rows = dict(rows)
-        first = not self._samples or now - self._samples[-1].time > self.keep
-        if first:
-            self._samples.clear()
-        grown = {} if first else _grown(self._last, rows)
+        grown = _grown(self._last, rows)
         self._last = rows
-        self._samples.append(Sample(now, grown))
+        self.grow(now, grown)
+
+    def grow(self, now: float, grown: Mapping[K, Counts]) -> None:
+        """Take a sample that somebody else has made: what grew since the one before."""
+        if not self._later(now):
+            return
+        if not self._samples or now - self._samples[-1].time > self.keep:
+            self._samples.clear()
+            grown = {}
+        self._samples.append(Sample(now, dict(grown)))
         # One sample beyond the window is its ground.
         while len(self._samples) > self.most or self._samples[0].time < now - self.keep:
             self._samples.popleft()
+
+    def _later(self, now: float) -> bool:
+        return not self._samples or now > self._samples[-1].time
 
     def latest(self) -> float | None:
         """Time of the last sample."""

@@ -19,6 +19,12 @@ if TYPE_CHECKING:
 
 HEALTHY = int(Trait.HEALTHY)
 EXACT = 128
+REFUSING = frozenset(
+    reason.name.lower().replace("_", " ")
+    for reason in Reason
+    if Reason.NO_ENDPOINT <= reason <= Reason.INCONSISTENT
+)
+"""States of a service in which the programs refuse its clients."""
 SORTS = ("name", "endpoints", "connections", "bytes", "failed", "refused", "rtt", "slots")
 """What the services can be sorted by; equal ones are in the order of their names."""
 
@@ -60,6 +66,9 @@ def service_row(steering: Steering, service: Service, sums: Sums) -> Row:
     members = store.members.get(service.key, {}).values()
     state = state_of(steering, service)
     records, slots = room(steering, service)
+    found = rates(sums.services.get(service.key), sums.seconds)
+    if state.name in REFUSING and not found["refused"]:
+        found["refused"] = None  # refused at connect(): counted by reason, not by service
     return {
         "key": service.key,
         "namespace": service.namespace,
@@ -75,7 +84,7 @@ def service_row(steering: Steering, service: Service, sums: Sums) -> Row:
         "slots": slots,
         "state": state.name,
         "why": state.why,
-        **rates(sums.services.get(service.key), sums.seconds),
+        **found,
     }
 
 

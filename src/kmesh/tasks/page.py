@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from aiohttp import web
 
 from kmesh.page import page
+
+if TYPE_CHECKING:
+    from kmesh.tasks.admin_context import Context
 
 
 async def show(_: web.Request) -> web.Response:
@@ -13,6 +18,6 @@ async def show(_: web.Request) -> web.Response:
     return web.Response(body=found.body, headers=found.headers)
 
 
-def handlers() -> list[web.RouteDef]:
+def routes(_: Context | None = None) -> list[web.RouteDef]:
     """GET /."""
     return [web.get("/", show)]

@@ -53,7 +53,8 @@ class SocketError(KmeshError):
 
 
 class PodServer:
-    """``<run-dir>/kmesh.sock``: POST, DELETE and GET /enrol, GET /state, GET /why."""
+    """``<run-dir>/kmesh.sock``: POST, DELETE and GET /enrol, GET /state, GET /why, and the
+    ``routes`` of the other parts."""
 
     def __init__(
         self,
@@ -75,9 +76,7 @@ class PodServer:
         app.router.add_post("/enrol", self._enrol)
         app.router.add_delete("/enrol", self._withdraw)
         app.router.add_get("/enrol", self._list)
-        app.router.add_get("/state", self._show)
-        app.router.add_get("/why", self._why)
-        app.add_routes(self._routes)
+        app.add_routes([*self.shared(), *self._routes])
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=LAST_ANSWERS)
         await runner.setup()
         try:
@@ -87,6 +86,10 @@ class PodServer:
         finally:
             with anyio.CancelScope(shield=True):
                 await runner.cleanup()
+
+    def shared(self) -> list[web.RouteDef]:
+        """What the admin address may serve as well: questions, nothing that changes anything."""
+        return [web.get("/state", self._show), web.get("/why", self._why)]
 
     async def _listen(self, runner: web.AppRunner) -> None:
         try:

@@ -15,7 +15,7 @@ from aiohttp import web
 
 from kmesh import __version__
 from kmesh.core import top
-from kmesh.core.flows import Flow, busiest, fold, rates, sums
+from kmesh.core.flows import Flow, busiest, rates, sums
 from kmesh.core.rates import Rates
 from kmesh.errors import KmeshError
 from kmesh.tasks.pods import answer
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from kmesh.core.rates import Counts
     from kmesh.core.records import Denial
     from kmesh.core.steer import Steering
+    from kmesh.tasks.admin_context import Context
 
 EVERY = 0.9  # seconds between two samples at least
 SLICE = 500  # services looked at before others get a turn
@@ -36,7 +37,8 @@ MOST_LINES = 96
 MOST_ENDPOINTS = 200
 MOST_DENIALS = 100
 LONGEST = 60.0  # seconds of samples that are kept
-NOT_COUNTED = "this agent does not count traffic by connection yet"
+REFUSED = "refused"  # a key among the reasons, none of which is called so
+NOT_COUNTED = "this kernel cannot count the connections of pods"
 
 
 class TopError(KmeshError):
@@ -77,8 +79,8 @@ class Query(NamedTuple):
 
 
 class Sources(NamedTuple):
-    """Where the answers come from. ``traffic`` gives the cumulative counters of every flow, None
-    when the kernel counts none."""
+    """Where the answers come from. ``traffic`` gives what each flow's counters grew by since it was
+    asked last; it is None when the kernel does not count connections."""
 
     steering: Steering
     synced: Callable[[], bool]
@@ -86,7 +88,8 @@ class Sources(NamedTuple):
     fills: Callable[[], Iterable[Fill]]
     reasons: Callable[[], dict[str, int]]
     denials: Callable[[], Iterable[Denial]]
-    traffic: Callable[[], Awaitable[Iterable[tuple[Flow, Counts]]]] | None = None
+    refused: Callable[[], int]
+    traffic: Callable[[], Awaitable[dict[Flow, Counts]]] | None = None
 
 
 class Top:
@@ -116,7 +119,7 @@ class Top:
             "revision": self._sources.revision(),
             "seconds": self._seconds(query.window),
             "absent": {} if self._sources.traffic else {"traffic": NOT_COUNTED},
-            "total": rates(found.total, found.seconds),
+            "total": self._total(query.window, found),
             "services": {
                 "total": len(steering.store.services),
                 "matching": len(chosen),
@@ -165,9 +168,15 @@ class Top:
             if last is not None and now - last < EVERY:
                 return
             if self._sources.traffic is not None:
-                self._flows.add(now, fold(await self._sources.traffic()))
+                self._flows.grow(now, await self._sources.traffic())
             self._totals = self._sources.reasons()
-            self._reasons.add(now, {name: (count,) for name, count in self._totals.items()})
+            counts = {name: (count,) for name, count in self._totals.items()}
+            self._reasons.add(now, {**counts, REFUSED: (self._sources.refused(),)})
+
+    def _total(self, window: float, found: Sums) -> Row:
+        """This node's rates; what is refused is counted for every program and protocol."""
+        refused = self._reasons.over(window).per_second(REFUSED, 0)
+        return {**rates(found.total, found.seconds), "refused": refused}
 
     def _around(self, lines: list[Row], found: Sums) -> list[Row]:
         """The services that the lines lead to, and those whose endpoints are pods of this node."""
@@ -226,6 +235,13 @@ def _number(query: Any, name: str, default: float, most: float) -> float:
     if not 0 <= value <= most:
         raise TopError(f"{name} must be a number from 0 to {most:g}, not {text!r}")
     return value
+
+
+def routes(context: Context) -> list[web.RouteDef]:
+    """GET /top and GET /top/service of a running agent."""
+    from kmesh.tasks.top_sources import sources
+
+    return handlers(Top(sources(context)))
 
 
 def handlers(found: Top) -> list[web.RouteDef]:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
+from kmesh.abi.layout import Direction
 from kmesh.bpf.tables import LIMITS
-from kmesh.tasks.top import Fill, Sources
+from kmesh.core.addr import text
+from kmesh.core.flows import Flow, counts_of, plus, refusals
+from kmesh.tasks.top import LONGEST, Fill, Sources
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from kmesh.bpf.tables import KernelTables
-    from kmesh.core.delta import Session
-    from kmesh.tasks.fill import Filler
-    from kmesh.tasks.ring import RingReader
+    from kmesh.abi.layout import TrafficKey
+    from kmesh.core.labels import Labels
+    from kmesh.core.rates import Counts
+    from kmesh.core.traffic import Row
+    from kmesh.tasks.admin_context import Context
+    from kmesh.tasks.traffic import TrafficTask
     from kmesh.tasks.writer import Writer
 
 NAMES = {
@@ -36,33 +42,29 @@ OPTIONS = {
     "km_slot": "--max-slots",
     "km_row": "--max-policy-words",
     "km_flow": "--udp-flows",
+    "km_traffic": "--max-traffic",
 }
 
 
-def sources(
-    session: Session,
-    writer: Writer,
-    tables: KernelTables,
-    filler: Filler,
-    denials: RingReader,
-    limits: Mapping[str, int],
-) -> Sources:
-    """``limits`` are the options' values by table."""
-    steering = writer.steering
+def sources(context: Context) -> Sources:
+    """From the parts of the agent."""
+    writer, session, filler = context.writer, context.session, context.filler
+    steering, limits = context.steering, context.limits
+    counted = context.traffic.possible
 
     def synced() -> bool:
         return session.synced and steering.started and steering.idle() and not writer.mailbox
 
     def fills() -> Iterator[Fill]:
-        counted = filler.statistics().maps
-        if not counted:  # nobody counts in the kernel: what the planner wrote
+        found = filler.statistics().maps
+        if not found:  # nobody counts in the kernel: what the planner wrote
             yield from _planned(writer, limits)
         for table, what in NAMES.items():
-            if table in counted:
-                found = counted[table]
+            if table in found:
+                fill = found[table]
                 option = OPTIONS.get(table, "")
-                yield Fill(table, what, found.entries, found.capacity, found.limit, option,
-                           found.full_in)  # fmt: skip
+                yield Fill(table, what, fill.entries, fill.capacity, fill.limit, option,
+                           fill.full_in)  # fmt: skip
 
     return Sources(
         steering=steering,
@@ -71,10 +73,51 @@ def sources(
         fills=fills,
         reasons=lambda: {
             f"{hook.name.lower()} {reason.name.lower()}": count
-            for (hook, reason), count in tables.reasons().items()
+            for (hook, reason), count in context.tables.reasons().items()
         },
-        denials=lambda: denials.last,
+        denials=lambda: context.denials.last,
+        refused=lambda: refusals(context.tables.reasons()),
+        traffic=Follower(context.traffic, context.labels).grown if counted else None,
     )
+
+
+class Follower:
+    """What the kernel's counters grew by between two questions; nothing is kept while nobody asks.
+
+    Counters come with ids; names are found for what grew only.
+    """
+
+    def __init__(
+        self, traffic: TrafficTask, labels: Labels, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._traffic, self._labels, self._clock = traffic, labels, clock
+        self._until = 0.0
+        self._grown: dict[Flow, Counts] = {}
+        traffic.subscribe(self._take)
+
+    async def grown(self) -> dict[Flow, Counts]:
+        """Look at the counters now; growth since the last question."""
+        asleep = self._clock() > self._until
+        self._until = self._clock() + LONGEST
+        await self._traffic.look()
+        grown, self._grown = self._grown, {}
+        return {} if asleep else grown
+
+    def _take(self, rows: Sequence[Row]) -> None:
+        if self._clock() > self._until:
+            self._grown.clear()
+            return
+        for key, traffic in rows:
+            flow = self._flow(key)
+            counts = counts_of(key.result, traffic)
+            have = self._grown.get(flow)
+            self._grown[flow] = counts if have is None else plus(have, counts)
+
+    def _flow(self, key: TrafficKey) -> Flow:
+        labels, inbound = self._labels, key.direction == Direction.INBOUND
+        uid = labels.uid(key.workload) or f"workload {key.workload}"
+        service = labels.service_key(key.service)
+        return Flow(uid, service, labels.owner(key.remote) or text(key.remote), inbound)
 
 
 def _planned(writer: Writer, limits: Mapping[str, int]) -> Iterator[Fill]:
