@@ -42,7 +42,7 @@ class Watch:
         self.metrics = None if where is None else MetricsServer(where, self.collector)
         logs = [self.log.put] if self.otlp is None else [self.log.put, self.otlp.put_logs]
         spans = None if self.otlp is None else self.otlp.put_spans
-        self.telemetry = Telemetry(labels, self.series, logs, spans)
+        self.telemetry = Telemetry(labels, self.series, logs, spans, self._ready)
         self.switches.subscribe(self.telemetry.switched)
         sources.traffic.subscribe(self.telemetry.count)
         sources.denials.subscribe(self.telemetry.take)
@@ -54,6 +54,7 @@ class Watch:
         """Start everything in the agent's task group."""
         keep = self.sources.supervisor.keep
         self.log.start()
+        tasks.start_soon(self.telemetry.run)
         tasks.start_soon(keep, "fill", self.sources.filler.run)
         if self.otlp is not None:
             self.switches.hold("otlp", True)
@@ -63,6 +64,7 @@ class Watch:
 
     def stop(self) -> None:
         """Write what is left of the access log; the kernel measures run times no more."""
+        self.telemetry.flush()
         self.log.stop()
         self.sources.run_time.switch(False)
 
@@ -83,6 +85,10 @@ class Watch:
         if self.otlp is not None:
             found["otlp"] = _plain(self.otlp.statistics()._asdict())
         return found
+
+    def _ready(self) -> bool:
+        """Whether the mesh is known, so that everybody has a name."""
+        return self.sources.writer.steering.started and self.sources.session.synced
 
     def _otlp(self, config: Config) -> Otlp | None:
         if not config.otlp_endpoint:

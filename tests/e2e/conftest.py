@@ -8,6 +8,7 @@ import pytest
 
 from tests.e2e import agent as agents
 from tests.e2e import peers
+from tests.kernel.conftest import ends as ends
 from tests.kernel.net import Servers, namespace
 
 if TYPE_CHECKING:

@@ -15,7 +15,8 @@ from kmesh.core.exposition import TEXT, render
 from kmesh.core.istio import TrafficSeries
 from kmesh.core.records import Connection, Denial
 from kmesh.core.switches import Settings
-from kmesh.tasks.telemetry import Telemetry, reason, split
+from kmesh.tasks import telemetry as telemetry_module
+from kmesh.tasks.telemetry import PATIENCE, Telemetry, reason, split
 from tests.core.meshes import WEB
 from tests.core.test_labels import CLIENT, HERE, NAMES, SERVER, THERE, enrol, labels, steering
 
@@ -165,3 +166,51 @@ def test_addresses_as_text_are_read_back() -> None:
     assert split("10.0.0.1:80") == (addr.parse("10.0.0.1"), 80)
     assert split("[fd00::1]:80") == (addr.parse("fd00::1"), 80)
     assert (reason(0), reason(111), reason(9999)) == ("", "econnrefused", "9999")
+
+
+def test_what_comes_before_the_mesh_is_known_waits_for_its_names() -> None:
+    bench = Bench(access_log=True)
+    ready: list[bool] = []
+    made = steering()
+    telemetry = Telemetry(
+        labels(made), bench.series, [bench.logged.extend], ready=lambda: bool(ready)
+    )
+    telemetry.switched(Settings(access_log=True))
+    key = TrafficKey(THERE, enrol(made, CLIENT, 1), 0, 0, 0, Direction.OUTBOUND)
+    for _ in range(3):
+        telemetry.count([(key, NOTHING._replace(opened=2))])
+        telemetry.take([bench.connection()])
+    assert (bench.text().count("istio_tcp"), bench.logged) == (0, [])
+    ready.append(True)
+    telemetry.count([(key, NOTHING._replace(opened=2))])
+    telemetry.take([])
+    assert len(bench.logged) == 3
+    (line,) = [x for x in bench.text().splitlines() if x.startswith("istio_tcp_connections_opened")]
+    assert 'source_workload="client-d"' in line and line.endswith(" 8")
+
+
+def test_nobody_waits_for_ever_and_not_for_more_than_there_is_room(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [0.0]
+    bench = Bench()
+    late = Telemetry(
+        labels(steering()), bench.series, [bench.logged.extend], ready=lambda: False,
+        clock=lambda: now[0],
+    )  # fmt: skip
+    late.switched(Settings(access_log=True))
+    late.take([bench.connection()])
+    assert bench.logged == []
+    now[0] = PATIENCE
+    late.take([])
+    assert len(bench.logged) == 1
+    monkeypatch.setattr(telemetry_module, "ROOM", 2)
+    full = Telemetry(labels(steering()), bench.series, [bench.logged.extend], ready=lambda: False)
+    full.switched(Settings(access_log=True))
+    full.take([bench.connection()] * 2)
+    assert len(bench.logged) == 1
+    full.take([bench.connection()])
+    assert len(bench.logged) == 4
+    full.take([bench.connection()])
+    full.flush()
+    assert len(bench.logged) == 5

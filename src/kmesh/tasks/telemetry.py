@@ -6,7 +6,9 @@ from __future__ import annotations
 import os
 import time
 from errno import EACCES, errorcode
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
+
+import anyio
 
 from kmesh.abi.layout import Direction, EventKind
 from kmesh.core import addr
@@ -23,7 +25,11 @@ if TYPE_CHECKING:
     from kmesh.core.switches import Settings
     from kmesh.core.traffic import Row
 
+T = TypeVar("T")
 TURN = 5.0
+PATIENCE = 60.0
+LOOK = 0.1
+ROOM = 20_000
 MESSAGES = {
     EventKind.OPEN: OPENED,
     EventKind.PERIODIC: OPEN,
@@ -38,7 +44,8 @@ VERDICTS = {"not_allowed": "allow policies exist, but none allowed"}
 class Telemetry:
     """Give it rows of counters (``count``) and records (``take``), on the loop.
 
-    ``logs`` gets the entries that are to be logged, ``spans`` those that failed.
+    ``logs`` gets the entries that are to be logged, ``spans`` those that failed. What comes before
+    the mesh is known (``ready``) has no names yet: it waits, for a minute at most.
     """
 
     def __init__(
@@ -47,12 +54,17 @@ class Telemetry:
         series: TrafficSeries,
         logs: Sequence[Callable[[Sequence[Entry]], None]] = (),
         spans: Callable[[Sequence[Entry]], None] | None = None,
+        ready: Callable[[], bool] = lambda: True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._labels, self._series, self._clock = labels, series, clock
         self._logs, self._spans = logs, spans
         self._settings: Settings | None = None
         self._turned = clock()
+        self._ready, self._patience = ready, clock() + PATIENCE
+        self._known = False
+        self._rows: list[Row] = []
+        self._records: list[Record] = []
 
     def switched(self, settings: Settings) -> None:
         """The switches are like this from now on."""
@@ -63,6 +75,9 @@ class Telemetry:
         self._turn()
         if self._settings is not None and not self._settings.metrics:
             return
+        if self._waits(self._rows, rows):
+            return
+        rows, self._rows = [*self._rows, *rows], []
         for key, grown in rows:
             outbound = key.direction == Direction.OUTBOUND
             ends = self._labels.ends(outbound, key.workload, key.remote, key.service, key.port)
@@ -78,6 +93,9 @@ class Telemetry:
     def take(self, records: Sequence[Record]) -> None:
         """Records of the ring, in its order."""
         self._turn()
+        if self._waits(self._records, records):
+            return
+        records, self._records = [*self._records, *records], []
         settings = self._settings
         offset = time.time_ns() - time.monotonic_ns()
         logged, failed = [], []
@@ -94,6 +112,28 @@ class Telemetry:
             put(logged)
         if failed and self._spans is not None:
             self._spans(failed)
+
+    async def run(self) -> None:
+        """Until the mesh is known: then what waited goes on, also when nothing more comes."""
+        while not self._known:
+            await anyio.sleep(LOOK)
+            if self._ready() or self._clock() >= self._patience:
+                self.flush()
+
+    def flush(self) -> None:
+        """Nothing waits any longer."""
+        self._known = True
+        self.count(())
+        self.take(())
+
+    def _waits(self, kept: list[T], more: Sequence[T]) -> bool:
+        """Whether more is kept for later: while names are missing, patience lasts and there is
+        room."""
+        self._known = self._known or self._ready() or self._clock() >= self._patience
+        if self._known or len(kept) + len(more) > ROOM:
+            return False
+        kept.extend(more)
+        return True
 
     def _turn(self) -> None:
         now = self._clock()
