@@ -23,7 +23,7 @@ ACTIONS = {action.value: action for action in VipAction}
 DAMAGED = Target(VipAction.NONE, Reason.INCONSISTENT, 0)
 
 
-def decode(key: bytes, value: bytes, slots: bytes) -> tuple[Target, Segment | None]:
+def decode(key: bytes, value: bytes, slots: bytes | memoryview) -> tuple[Target, Segment | None]:
     """A kernel record as target and segment; no segment when its slots do not carry its gen.
 
     A record that the programs do not believe is DAMAGED: it equals nothing that can be wanted.

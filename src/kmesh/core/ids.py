@@ -40,6 +40,10 @@ class Ids:
         """The name behind an id, None when it has none; looks at every name."""
         return next((name for name, each in self._ids.items() if each == id_), None)
 
+    def pairs(self) -> list[tuple[str, int]]:
+        """Every name with its id, as they are now."""
+        return list(self._ids.items())
+
     def drop(self, name: str) -> None:
         """Forget a name to which no row refers any more; unknown names are fine."""
         id_ = self._ids.pop(name, None)
