@@ -16,6 +16,7 @@ import anyio.to_thread
 from aiohttp import web
 
 from kmesh import __version__
+from kmesh.core import switches
 from kmesh.errors import KmeshError
 from kmesh.state import plain
 from kmesh.tasks.pods import answer, content
@@ -30,6 +31,7 @@ LEVELS = {
     "error": logging.ERROR, "warn": logging.WARNING, "info": logging.INFO, "debug": logging.DEBUG,
 }  # fmt: skip
 WORDS = {level: name for name, level in LEVELS.items()}
+NUMBERS = tuple("0123")
 EACH = 0.01  # seconds between two looks of the CPU profile
 MOST_SECONDS = 30.0
 TOP = 40
@@ -72,17 +74,15 @@ class Inside:
         body = await content(request)
         name, level = str(body.get("name", "")), str(body.get("level", "")).lower()
         if name == BPF:
-            number = (
-                int(level) if level in ("0", "1", "2", "3") else list(LEVELS).index(known(level))
-            )
-            await self._context.switches.change(log_level=number)
+            number = int(level) if level in NUMBERS else list(LEVELS).index(known(level))
+            await self._context.switches.change(log_level=switches.LEVELS[number])
             return web.Response(text=f"set BPF Log Level: {number}\n")
         found(name).setLevel(LEVELS[known(level)])
         return web.Response(text="OK")
 
     def _bpf_level(self) -> str:
-        number: int = self._context.switches.settings.log_level
-        return list(LEVELS)[number]
+        level: str = self._context.switches.settings.log_level
+        return list(LEVELS)[switches.LEVELS.index(level)]
 
     async def queues(self, _: web.Request) -> web.Response:
         """Everything that waits, and how much was ever dropped."""
