@@ -30,7 +30,7 @@ from kmesh.core.steer import Steering
 from kmesh.core.store import Store
 from kmesh.errors import KmeshError
 from kmesh.state import cpu_seconds, describe, plain
-from kmesh.tasks import admin, events
+from kmesh.tasks import admin
 from kmesh.tasks.admin import AdminServer
 from kmesh.tasks.admin_context import Context
 from kmesh.tasks.collect import Sources
@@ -91,7 +91,7 @@ class App:
             self.denials, self.labels, lambda on: self.watch.switches.hold("events", on)
         )
         self.watch = Watch(config, self._sources(), self.labels)
-        found = [*admin.routes(self._context(limits)), *events.handlers(self.events)]
+        found = admin.routes(self._context(limits))
         self.pods = PodServer(Path(config.run_dir) / "kmesh.sock", self.writer, self.state, found)
         self.admin = self._admin(config, [*found, *self.pods.shared()])
 
@@ -134,6 +134,7 @@ class App:
             limits=limits,
             traffic=self.traffic,
             labels=self.labels,
+            events=self.events,
             switches=self.watch.switches,
         )
 

@@ -58,7 +58,7 @@ class Bench:
 @asynccontextmanager
 async def served(bench: Bench, path: Path) -> AsyncIterator[aiohttp.ClientSession]:
     app = web.Application(middlewares=[problems])
-    app.add_routes(events.handlers(bench.events))
+    app.add_routes([web.get("/events", bench.events.show)])
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
     await web.UnixSite(runner, str(path / "s")).start()

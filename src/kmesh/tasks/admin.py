@@ -18,9 +18,10 @@ import anyio
 from aiohttp import web
 
 from kmesh.errors import KmeshError
-from kmesh.tasks import page, top
+from kmesh.tasks import dumps, events, inside, kernel_dump, page, toggles, top
 from kmesh.tasks.gate import Gate, GateStatistics
 from kmesh.tasks.pods import LAST_ANSWERS, MOST_BYTES, answer, problems
+from kmesh.tasks.stream import endless as endless
 
 if TYPE_CHECKING:
     from asyncio import Server
@@ -33,7 +34,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-ROUTES: tuple[Callable[[Context], list[web.RouteDef]], ...] = (page.routes, top.routes)
+ROUTES: tuple[Callable[[Context], list[web.RouteDef]], ...] = (
+    page.routes, top.routes, events.routes, dumps.routes, kernel_dump.routes, inside.routes,
+    toggles.routes,
+)  # fmt: skip
 """Every part's routes; a part adds its function here."""
 MOST_CONNECTIONS = 128
 HEAD_WITHIN = 10.0
@@ -62,13 +66,6 @@ class AnswerTimeout(KmeshError):
 def routes(context: Context) -> list[web.RouteDef]:
     """Everything that the parts serve, for the Unix socket and for TCP."""
     return [route for part in ROUTES for route in part(context)]
-
-
-def endless(handler: Handler) -> Handler:
-    """Mark a handler whose answer goes on until the client has enough; it must bound its own
-    writes in time."""
-    handler.endless = True  # type: ignore[attr-defined]
-    return handler
 
 
 class AdminServer:

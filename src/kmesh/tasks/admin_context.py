@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from kmesh.core.events import Json
     from kmesh.core.labels import Labels
     from kmesh.core.steer import Steering
+    from kmesh.tasks.events import Events
     from kmesh.tasks.evict import Evictor
     from kmesh.tasks.fill import Filler
     from kmesh.tasks.lag import Lag
@@ -47,6 +48,7 @@ class Context:
     limits: Mapping[str, int]
     traffic: TrafficTask
     labels: Labels
+    events: Events
     metrics: Any = None
     accesslog: Any = None
     audit: Any = None

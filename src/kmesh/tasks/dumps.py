@@ -25,7 +25,7 @@ from kmesh.core.views import (
     ztunnel_policy,
 )
 from kmesh.errors import KmeshError
-from kmesh.tasks.stream import in_order, listed, stream
+from kmesh.tasks.stream import endless, in_order, listed, stream
 from kmesh.wire.dump import dump
 
 if TYPE_CHECKING:
@@ -82,6 +82,7 @@ class Dumps:
         self._address = context.session.held(ADDRESS)
         self._policies = context.session.held(AUTHORIZATION)
 
+    @endless
     async def dual_engine(self, request: web.Request) -> web.StreamResponse:
         """Upstream's shape."""
         wanted = asked(request)
@@ -89,10 +90,12 @@ class Dumps:
             return await stream(request, self._tables(wanted), "text/plain")
         return await stream(request, self._upstream(wanted))
 
+    @endless
     async def ztunnel(self, request: web.Request) -> web.StreamResponse:
         """ztunnel's shape, which ``istioctl ztunnel-config`` reads."""
         return await stream(request, self._ztunnel(asked(request)))
 
+    @endless
     async def resources(self, request: web.Request) -> web.StreamResponse:
         """Name, version and bytes of every resource: what a bundle needs to answer questions."""
         wanted = asked(request)

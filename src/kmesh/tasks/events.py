@@ -18,6 +18,7 @@ from aiohttp import web
 
 from kmesh.core.live import Wanted, view
 from kmesh.errors import KmeshError
+from kmesh.tasks.stream import endless
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from kmesh.core.labels import Labels
     from kmesh.core.live import View
     from kmesh.core.records import Record
+    from kmesh.tasks.admin_context import Context
     from kmesh.tasks.ring import RingReader
 
 FOLLOWERS = 8
@@ -118,6 +120,7 @@ class Events:
                 self._stop = None
                 self._watch(False)
 
+    @endless
     async def show(self, request: web.Request) -> web.StreamResponse:
         """``?pod=&service=&denied=&limit=``: until so many records, or until the client goes."""
         wanted, limit = asked(request)
@@ -166,9 +169,9 @@ class Events:
                     self._dropped += 1
 
 
-def handlers(events: Events) -> list[web.RouteDef]:
+def routes(context: Context) -> list[web.RouteDef]:
     """GET /events."""
-    return [web.get("/events", events.show)]
+    return [web.get("/events", context.events.show)]
 
 
 def asked(request: web.Request) -> tuple[Wanted, int | None]:

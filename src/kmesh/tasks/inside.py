@@ -18,7 +18,6 @@ from aiohttp import web
 from kmesh import __version__
 from kmesh.core import switches
 from kmesh.errors import KmeshError
-from kmesh.state import plain
 from kmesh.tasks.pods import answer, content
 
 if TYPE_CHECKING:
@@ -87,12 +86,12 @@ class Inside:
     async def queues(self, _: web.Request) -> web.Response:
         """Everything that waits, and how much was ever dropped."""
         context = self._context
-        written = plain(context.writer.statistics())
-        written.pop("delays", None)
+        written = context.writer.statistics()._asdict()
+        written.pop("delays")
         return answer({
-            "mailbox": plain(context.writer.mailbox.statistics()), "writer": written,
-            "ring": plain(context.denials.statistics()),
-            "events": plain(context.events.statistics()) if context.events else None,
+            "mailbox": context.writer.mailbox.statistics()._asdict(), "writer": written,
+            "ring": context.denials.statistics()._asdict(),
+            "events": context.events.statistics()._asdict(),
         })  # fmt: skip
 
     async def tasks(self, _: web.Request) -> web.Response:

@@ -19,7 +19,7 @@ from kmesh.core import kernel_view
 from kmesh.core.kernel_view import Namer, Record
 from kmesh.tasks.dumps import BadFilter
 from kmesh.tasks.pods import answer
-from kmesh.tasks.stream import listed, stream
+from kmesh.tasks.stream import endless, listed, stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -40,6 +40,7 @@ class KernelDumps:
     def __init__(self, context: Context) -> None:
         self._context = context
 
+    @endless
     async def dual_engine(self, request: web.Request) -> web.StreamResponse:
         """Upstream's shape, and the address, port, view and reason of each record."""
         for name in request.query:

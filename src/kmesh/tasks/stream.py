@@ -5,7 +5,7 @@ from __future__ import annotations
 from heapq import merge
 from itertools import islice
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import anyio
 import anyio.lowlevel
@@ -18,6 +18,14 @@ SLICE = 0.003  # seconds of the loop at a time
 WRITE_WITHIN = 20.0  # seconds for a client to take what was written
 SORTED = 1024  # names that are sorted at a time
 JSON = "application/json"
+H = TypeVar("H")
+
+
+def endless(handler: H) -> H:
+    """Mark a handler whose answer may take as long as it takes; it must bound its own writes in
+    time."""
+    handler.endless = True  # type: ignore[attr-defined]
+    return handler
 
 
 async def stream(

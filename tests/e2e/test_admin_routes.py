@@ -1,0 +1,237 @@
+"""Upstream's endpoints and commands against a real agent: its socket, and its admin address."""
+
+from __future__ import annotations
+
+import json
+from base64 import b64decode
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from kmesh.cli.client import AgentRefused, Client
+from kmesh.ctl.main import main
+from kmesh.wire.dump import dump
+from tests.e2e.agent import environment
+from tests.e2e.peers import free_port, policy, service
+from tests.e2e.peers import pod as workload
+
+if TYPE_CHECKING:
+    from tests.e2e.agent import Agent
+    from tests.e2e.peers import Plane
+    from tests.kernel.net import Namespace
+
+pytestmark = [pytest.mark.e2e, pytest.mark.kernel]
+Screen = pytest.CaptureFixture[str]
+CLIENT = "Kubernetes//Pod/default/client"
+MESH = (
+    workload("client", "10.1.0.1", of="default/web"),
+    workload("other", "10.1.0.2", of="default/web", namespace="shop"),
+    service("default/web", "10.9.0.1"),
+    policy("a", {"sourceIps": ["10.1.0.2/32"]}),
+)
+
+
+class Running:
+    """An agent with its admin address."""
+
+    def __init__(self, agent: Agent, address: str) -> None:
+        self.agent, self.address = agent, address
+        self.socket = Client(agent.run_dir)
+        self.admin = Client(address=address)
+
+    def ctl(self, *words: str) -> int:
+        return main(["--address", self.address, *words])
+
+
+@pytest.fixture
+def running(agent: Agent, plane: Plane, pod: Namespace) -> Running:
+    address = f"127.0.0.1:{free_port()}"
+    plane.apply(*MESH)
+    agent.start_synced("--admin-address", address)
+    agent.enrol(pod)
+    agent.until(lambda state: len(state["authorization"]["pods"]) == 1)
+    return Running(agent, address)
+
+
+def test_every_command_of_upstream(running: Running, capsys: Screen) -> None:
+    assert running.ctl("version") == 0
+    assert "kmesh-daemon version: v0.1.0 (1 daemons)" in capsys.readouterr().out
+    assert running.ctl("dump", "dual-engine") == 0
+    assert (
+        capsys.readouterr().out
+        == """\
+NAME     NAMESPACE   ADDRESSES   PROTOCOL   STATUS
+client   default     10.1.0.1    NONE       HEALTHY
+other    shop        10.1.0.2    NONE       HEALTHY
+
+NAME   NAMESPACE   HOSTNAME   VIPS
+web    default     web        /10.9.0.1
+
+NAME   NAMESPACE   SCOPE       ACTION
+a      default     NAMESPACE   ALLOW
+"""
+    )
+    assert running.ctl("dump", "dual-engine", "--bpf", "-o", "json") == 0
+    kernel = json.loads(capsys.readouterr().out)
+    assert {row["upstreamId"] for row in kernel["frontends"]} == {"default/web"}
+    assert {row["backendUid"] for row in kernel["endpoints"]} == {
+        CLIENT, "Kubernetes//Pod/shop/other",
+    }  # fmt: skip
+    (row,) = (row for row in kernel["services"] if row["servicePort"] == "80")
+    assert (row["endpointCount"], row["lbPolicy"]) == ("2", "BALANCE")
+    assert {(row["ip"], row["serviceCount"]) for row in kernel["backends"]} == {
+        ("10.1.0.1", 1), ("10.1.0.2", 1),
+    }  # fmt: skip
+    assert kernel["workloadPolicies"] == [{"uid": CLIENT, "policyIds": ["default/a"]}]
+    assert running.ctl("dump", "kernel-native") == 1
+    assert "400 Invalid Client Mode" in capsys.readouterr().err
+
+
+def test_switches_by_command(running: Running, capsys: Screen) -> None:
+    assert running.ctl("authz", "status", "-o", "json") == 0
+    assert json.loads(capsys.readouterr().out) == {running.address: {"enabled": True}}
+    assert running.ctl("authz", "disable") == 0
+    assert running.admin.get("/authz") == {"enable": False}
+    assert running.ctl("authz", "enable") == 0
+    assert running.ctl("monitoring", "--all", "disable") == 0
+    assert running.ctl("accesslog", "enable") == 1
+    said = capsys.readouterr().err
+    assert "Kmesh monitoring is disabled, cannot enable accesslog." in said
+    assert running.ctl("monitoring", "--all", "enable") == 0
+    capsys.readouterr()
+    assert running.ctl("monitoring", "-o", "yaml") == 0
+    assert capsys.readouterr().out.count(": true") == 4
+
+
+def test_switches_by_request(running: Running) -> None:
+    admin = running.admin
+    for wrong in ("yes", "", "TRue"):
+        with pytest.raises(AgentRefused, match=f"invalid accesslog enable={wrong}") as caught:
+            admin.post("/accesslog", {"enable": wrong})
+        assert caught.value.status == 400
+    with pytest.raises(AgentRefused, match="invalid monitoring enable=2"):
+        admin.post("/monitoring", {"enable": "2"})
+    admin.post("/accesslog", {"enable": "T"})
+    admin.post("/accesslog", {"namespace": "shop", "enable": "0"})
+    assert admin.get("/accesslog") == {"enable": True, "namespaces": {"shop": False}}
+    admin.post("/accesslog", {"namespace": "shop", "enable": "default"})
+    assert admin.get("/switches")["namespaces"] == {}
+    assert admin.post("/switches", body={"sample": 10.0})["sample"] == 10.0
+    with pytest.raises(AgentRefused, match="KM1502|there is no switch"):
+        admin.post("/switches", body={"loud": True})
+    with pytest.raises(AgentRefused) as caught:
+        admin.call("PUT", "/authz")
+    assert caught.value.status == 405
+
+
+def test_loggers(running: Running, capsys: Screen) -> None:
+    assert running.ctl("log") == 0
+    text = capsys.readouterr().out
+    assert text.startswith("Existing Loggers:\n\tbpf\n\tdefault\n")
+    assert "\tkmesh.tasks.xds\n" in text
+    for name, level, said in (
+        ("bpf", "debug", "set BPF Log Level: 3"), ("bpf", "1", "set BPF Log Level: 1"),
+        ("default", "warn", "OK"), ("kmesh.tasks.xds", "debug", "OK"),
+    ):  # fmt: skip
+        assert running.ctl("log", "--set", f"{name}:{level}") == 0
+        assert capsys.readouterr().out == f"{said}\n"
+    for name, level in (("bpf", "warn"), ("default", "warn"), ("kmesh.tasks.xds", "debug")):
+        assert running.admin.get("/debug/loggers", {"name": name})["level"] == level
+    for name, level in (("nobody", "info"), ("default", "loud"), ("bpf", "4")):
+        assert running.ctl("log", "--set", f"{name}:{level}") == 1
+    with pytest.raises(AgentRefused, match="there is no logger 'nobody'"):
+        running.admin.get("/debug/loggers", {"name": "nobody"})
+
+
+def test_dumps_are_filtered(running: Running) -> None:
+    admin = running.admin
+
+    def names(**query: object) -> list[list[str]]:
+        found = admin.get("/debug/config_dump/dual-engine", query)
+        keys = ("workloads", "services", "policies")
+        return [[row["name"] for row in found[key]] for key in keys]
+
+    assert names() == [["client", "other"], ["web"], ["a"]]
+    assert names(namespace="shop") == [["other"], [], []]
+    assert names(name="web") == [[], ["web"], []]
+    assert names(limit=1) == [["client"], ["web"], ["a"]]
+    assert names(limit=0) == [[], [], []]
+    for query in ({"limit": "-1"}, {"limit": "x"}, {"color": "red"}):
+        with pytest.raises(AgentRefused) as caught:
+            admin.get("/debug/config_dump/dual-engine", query)
+        assert caught.value.code == "KM1708"
+
+
+def test_the_dump_of_ztunnel(running: Running) -> None:
+    found = running.admin.get("/config_dump")
+    assert [row["uid"] for row in found["workloads"]] == [CLIENT, "Kubernetes//Pod/shop/other"]
+    (web,) = found["services"]
+    assert web["endpoints"][CLIENT]["status"] == "Healthy"
+    assert (found["stagedServices"], found["certificates"]) == ({}, [])
+    assert found["config"]["nodeName"] == "n1"
+    assert found["workloadState"][CLIENT]["info"]["name"] == "client"
+    assert set(found) == {
+        "workloads", "services", "policies", "stagedServices", "version", "config",
+        "certificates", "workloadState",
+    }  # fmt: skip
+
+
+def test_resources_are_those_that_came(running: Running) -> None:
+    from kmesh.core.model import Resource
+    from kmesh.wire import convert
+    from kmesh.wire.gen.istio import workload as wds
+
+    found = running.admin.get("/debug/resources")
+    assert [row["name"] for row in found["authorization"]] == ["default/a"]
+    row = next(row for row in found["address"] if row["name"] == CLIENT)
+    raw = b64decode(row["raw"])
+    value = convert.address(wds.Address.parse(raw))
+    assert dump(Resource(CLIENT, row["version"], raw, value))["workloadIps"] == ["10.1.0.1"]
+
+
+def test_secrets_are_in_no_dump(
+    agent: Agent, plane: Plane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = "a-token-that-nobody-may-see"
+    plane.apply(*MESH)
+    known = {**environment(), "AUTH_TOKEN": token, "XDS_HEADER_X-SECRET": token}
+    monkeypatch.setattr("tests.e2e.agent.environment", lambda: known)
+    agent.start_synced()
+    assert Client(agent.run_dir).get("/config_dump")["config"]["authToken"] == "[redacted]"
+    for path in ("/config_dump", "/state", "/debug/tasks", "/debug/queues", "/debug/resources"):
+        assert token not in Client(agent.run_dir).text(path), path
+
+
+def test_what_runs_inside(running: Running) -> None:
+    admin = running.admin
+    assert admin.text("/debug/ready") == "OK"
+    keys = {"gitVersion", "gitCommit", "gitTreeState", "buildDate", "goVersion", "compiler",
+            "platform"}  # fmt: skip
+    assert keys <= set(admin.get("/version"))
+    assert {"mailbox", "writer", "ring", "events"} == set(admin.get("/debug/queues"))
+    tasks = admin.get("/debug/tasks")["tasks"]
+    (writer,) = (row for row in tasks if row["name"].endswith("Writer.run"))
+    assert writer["where"]
+    maps: dict[str, Any] = {row["name"]: row for row in admin.get("/debug/maps")}
+    assert (maps["km_vip"]["type"], maps["km_vip"]["limit"]) == ("hash", 1_000_000)
+    links = {row["link"]: row["program"]["name"] for row in admin.get("/debug/links")}
+    assert links["connect4"] == "km_connect4"
+
+
+def test_profiles(running: Running) -> None:
+    admin = running.admin
+    stacks = admin.text("/debug/profile", {"kind": "cpu", "seconds": "0.3"}).splitlines()
+    assert stacks
+    assert all(line.rpartition(" ")[2].isdigit() for line in stacks)
+    assert any("kmesh.app" in line for line in stacks)
+    assert admin.get("/debug/profile", {"kind": "memory", "seconds": "0.1"})
+    assert admin.get("/debug/profile", {"kind": "loop", "seconds": "0.1"})["seconds"] == 0.1
+    for query in ({"kind": "disk"}, {"seconds": "0"}, {"seconds": "31"}, {"seconds": "nan"}):
+        with pytest.raises(AgentRefused) as caught:
+            admin.get("/debug/profile", query)
+        assert caught.value.code == "KM1709"
+
+
+def test_the_socket_serves_the_same(running: Running) -> None:
+    for path in ("/version", "/authz", "/debug/config_dump/dual-engine", "/debug/links"):
+        assert running.socket.get(path) == running.admin.get(path), path
