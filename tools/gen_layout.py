@@ -25,6 +25,7 @@ STRUCTS = {
         "traffic_key", "traffic",
     ),
     "observe": ("conn",),
+    "refuse": ("own",),
 }  # fmt: skip
 ENUMS = {
     "sock": {"km_action": "VipAction", "km_reason": "Reason", "km_hook": "Hook"},
@@ -35,6 +36,7 @@ ENUMS = {
         "km_event_kind": "EventKind",
     },
     "observe": {"km_tally_kind": "Tally", "km_direction": "Direction"},
+    "refuse": {},
 }
 PREFIXES = {
     "km_action": "KM_ACTION_",

@@ -35,7 +35,7 @@ def types() -> list[btf.Type]:
     """Those of every object; what two of them have in common is there twice."""
     return [
         each
-        for name in ("sock", "authz", "observe")
+        for name in ("sock", "authz", "observe", "refuse")
         for each in btf.parse(
             btf.section((PACKAGE / "bpf_c" / f"{name}.bpf.o").read_bytes(), ".BTF")
         )
@@ -52,6 +52,7 @@ NAMES = (
     "Flow", "Config", "Switch", "SentKey", "Sent", "Meta", "GuardKey", "Guard", "Row",
     "PrefixKey", "Prefix", "MatchKey", "Match", "PeerKey", "Peer", "Exempt", "VerdictKey",
     "Policy", "DenialKey", "Denial", "Event", "TrafficKey", "Traffic", "Conn",
+    "Own",
 )  # fmt: skip
 
 

@@ -141,7 +141,7 @@ def test_stopped_in_order_everything_stays_until_uninstall(
     assert agent.kernel() == before
     command = [*KMESH, "uninstall", "--bpf-fs-path", str(agent.bpffs)]
     done = subprocess.run(command, env=environment(), capture_output=True, check=True)
-    assert f"removed {len(MAPS) + 10} pins".encode() in done.stdout
+    assert f"removed {len(MAPS) + 12} pins".encode() in done.stdout
     assert not (agent.bpffs / "kmesh").exists()
     with pytest.raises(OSError, match="unreachable"):
         dial(pod, "10.9.0.1", 80)

@@ -10,19 +10,20 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 
-from kmesh.abi.layout import Reason
+from kmesh.abi.layout import Reason, Switch
+from kmesh.bpf import lib
 from kmesh.core import addr
 from kmesh.core.commands import Op, Phase
 from kmesh.core.model import Action, Authorization, Match, PolicyScope, StringMatch
 from kmesh.tasks.evict import Evictor
-from tests.core.meshes import uid, workload
-from tests.kernel.mesh import SMALL, Mesh, dial
-from tests.kernel.net import TIMEOUT
+from tests.core.meshes import WEB, service, uid, workload
+from tests.kernel.mesh import SMALL, Mesh, dial, refused
+from tests.kernel.net import TIMEOUT, Servers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tests.kernel.net import Namespace, Servers
+    from tests.kernel.net import Namespace
 
 pytestmark = pytest.mark.kernel
 Pair = tuple[socket.socket, socket.socket]
@@ -338,6 +339,56 @@ def pod_evict(mesh: Mesh, pod: Namespace, way: str) -> None:
     )
     anyio.run(evictor.look, pod.cookie)
     assert evictor.statistics().failures == 0
+
+
+def test_a_client_is_refused_before_it_reaches_the_server(
+    mesh: Mesh, ends: tuple[Namespace, Namespace]
+) -> None:
+    if "km_refuse4" not in mesh.plane.programs:
+        pytest.skip("this kernel refuses the program")
+    pod, client = ends
+    servers = Servers(pod)
+    try:
+        servers.tcp(SERVER, 8080)
+        servers.tcp(SERVER6, 8080)
+        mesh.steering.start_guarding()
+        mesh.put(
+            workload("server", SERVER, SERVER6, of=WEB), workload("friend", FRIEND, FRIEND6),
+            service(WEB, "10.9.0.1"),
+        )  # fmt: skip
+        for end, name in ((pod, "server"), (client, "friend")):
+            mesh.tables.remember(end.cookie, end.path)
+            mesh.enrol(end, name)
+        put(mesh, policy("others", source(STRANGER, 32)))
+        assert not connects(client, SERVER)
+        assert (mesh.count("LOOKUP", "NOT_ALLOWED"), early(mesh)) == (1, 0), "off at first"
+        switches = Switch(*(0 for _ in Switch._fields))
+        lib.update(
+            mesh.plane.maps["km_switch"], bytes(4), switches._replace(early_refusal=1).pack()
+        )
+        for server, port in ((SERVER, 8080), (SERVER6, 8080), ("10.9.0.1", 80)):
+            assert not connects(client, server, port)
+        assert (mesh.count("LOOKUP", "NOT_ALLOWED"), early(mesh)) == (1, 3)
+        put(mesh, policy("others", source(FRIEND, 32), source("fd01::", 64)))
+        for server, port in ((SERVER, 8080), (SERVER6, 8080), ("10.9.0.1", 80)):
+            assert connects(client, server, port)
+        # Who binds to another address of its own is judged by that.
+        assert not reach(client, STRANGER, SERVER)
+        assert early(mesh) == 4
+    finally:
+        servers.close()
+
+
+def connects(pod: Namespace, server: str, port: int = 8080) -> bool:
+    """Whether a connection from wherever the kernel likes is made."""
+    with pod.socket(family(server)) as dialler:
+        found = dialler.connect_ex((server, port))
+        assert found in (0, refused(), errno.ECONNREFUSED)
+        return found == 0
+
+
+def early(mesh: Mesh) -> int:
+    return mesh.count("EARLY", "NOT_ALLOWED")
 
 
 def test_a_new_agent_takes_over_and_changes_nothing_until_it_knows(

@@ -8,7 +8,7 @@ SEED = 0x6B6D6573
 MUL = 0x9E3779B1
 _VIP_WORDS = Struct("<13I")
 _ENROL_WORDS = Struct("<5I")
-_WORDS = {size: Struct(f"<{size}I") for size in (4, 6, 15)}
+_WORDS = {size: Struct(f"<{size}I") for size in (4, 6, 11, 15)}
 
 
 def mix(sum_: int, word: int) -> int:
@@ -36,7 +36,7 @@ def seal_enrol(key: bytes, value: bytes) -> bytes:
 
 def seal_last(key: bytes, value: bytes) -> bytes:
     """A value of any table whose last word is its check, with that filled in: guards (16 and 48
-    bytes), peers (16 and 12) and matches (12 and 8)."""
+    bytes), peers (16 and 12), matches (12 and 8) and own addresses (8 and 40)."""
     body = key + value[:-4]
     sum_ = SEED
     for word in _WORDS[len(body) // 4].unpack(body):

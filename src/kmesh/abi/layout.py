@@ -65,9 +65,10 @@ class Hook(IntEnum):
     LOOKUP = 8
     EVICT = 9
     INGRESS = 10
+    EARLY = 11
 
 
-HOOKS = 11
+HOOKS = 12
 
 
 _VIP_KEY = Struct("<16sIHBB")
@@ -900,4 +901,26 @@ class Conn(NamedTuple):
         return cls(*_CONN.unpack(raw))
 
 
-FINGERPRINT = bytes.fromhex("3e05d851da3a23ce7f8ea8ef95cee4cecb9e4c82b6543096663c39386ffcfef7")
+_OWN = Struct("<16s16sII")
+OWN_SIZE = 40
+
+
+class Own(NamedTuple):
+    """struct km_own, 40 bytes."""
+
+    ipv4: bytes
+    ipv6: bytes
+    zero: int
+    check: int
+
+    def pack(self) -> bytes:
+        """The 40 bytes of the map."""
+        return _OWN.pack(*self)
+
+    @classmethod
+    def unpack(cls, raw: bytes) -> Self:
+        """From the bytes of the map."""
+        return cls(*_OWN.unpack(raw))
+
+
+FINGERPRINT = bytes.fromhex("8b041b5b7d4922da39cdb73f16010d2401304561bcc3c37921eae4c744679d70")

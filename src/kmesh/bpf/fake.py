@@ -22,6 +22,7 @@ from kmesh.core.commands import (
     LINK,
     MATCH,
     NAME,
+    OWN,
     PEER,
     POD,
     PREFIX,
@@ -51,7 +52,7 @@ class FakeKernel:
     def __init__(self, vips: int = 1 << 16, slots: int = 1 << 16, rows: int = 1 << 16) -> None:
         self.tables: dict[str, dict[bytes, bytes]] = {
             VIP: {}, CIDR: {}, ENROL: {}, POD: {}, CONFIG: {bytes(4): bytes(16)}, GUARD: {},
-            PREFIX: {}, MATCH: {}, PEER: {}, EXEMPT: {}, NAME: {}, VERDICT: {}, LINK: {},
+            PREFIX: {}, MATCH: {}, PEER: {}, EXEMPT: {}, NAME: {}, VERDICT: {}, LINK: {}, OWN: {},
         }  # fmt: skip
         self.rows = bytearray(8 * rows)
         self.slots = bytearray(slots * SLOT_SIZE)
@@ -106,7 +107,7 @@ class FakeKernel:
         return FoundGuards(
             dict(t[GUARD]), [(table, key) for table, key, _ in rules], dict(t[PEER]), names,
             list(t[EXEMPT]), {int.from_bytes(k, "little"): place for k, place in t[LINK].items()},
-            row_words(t[GUARD].values(), rules),
+            dict(t[OWN]), row_words(t[GUARD].values(), rules),
         )  # fmt: skip
 
     def admit(self, netns: int, attempt: Attempt) -> Decision:

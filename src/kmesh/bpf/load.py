@@ -58,7 +58,8 @@ class Sizes(NamedTuple):
         """Entries of a map at first load; None when the object says it."""
         rows = {
             "km_vip": self.vips, "km_slot": self.slots, "km_cidr": self.cidrs,
-            "km_enrol": self.pods, "km_pod": self.pods, "km_flow": self.flows,
+            "km_enrol": self.pods, "km_pod": self.pods, "km_own": self.pods,
+            "km_flow": self.flows,
             "km_guard": self.guards, "km_row": self.rows, "km_prefix": self.matches,
             "km_match": self.matches, "km_peer": self.peers, "km_exempt": self.exempt,
             "km_verdict": 4 * self.policies, "km_policy": self.policies,

@@ -90,5 +90,15 @@ SWEEP = Object(
     ("km_conn", *OBSERVED, *SHARED),
     without="what a connection carries is counted when it ends, not before",
 )
-OBJECTS = (SOCK, AUTHZ, EVICT, INGRESS, OBSERVE, SWEEP)
+REFUSE = Object(
+    str(FOLDER / "refuse.bpf.o"),
+    (
+        Program("km_refuse4", CGROUP["connect4"], "refuse4"),
+        Program("km_refuse6", CGROUP["connect6"], "refuse6"),
+    ),
+    ("km_own", *JUDGE, *SHARED),
+    sets_errno=True,
+    without="clients are not refused before they have reached the server (--early-refusal)",
+)
+OBJECTS = (SOCK, AUTHZ, EVICT, INGRESS, OBSERVE, SWEEP, REFUSE)
 MAPS = tuple(dict.fromkeys(name for each in OBJECTS for name in each.maps))

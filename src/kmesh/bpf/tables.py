@@ -28,6 +28,7 @@ from kmesh.core.commands import (
     LINK,
     MATCH,
     NAME,
+    OWN,
     PEER,
     POD,
     PREFIX,
@@ -123,7 +124,7 @@ class KernelTables:
         return FoundGuards(
             guards, [(table, key) for table, key, _ in rules], dict(lib.rows(maps[PEER])), names,
             [key for key, _ in lib.walk(maps[EXEMPT])], self._plane.guards.places(),
-            row_words(guards.values(), rules),
+            dict(lib.rows(maps[OWN])) if OWN in maps else {}, row_words(guards.values(), rules),
         )  # fmt: skip
 
     def scan(self) -> Found:

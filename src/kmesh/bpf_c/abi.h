@@ -205,6 +205,15 @@ struct km_guard {
 };
 KM_ABI_ASSERT(km_guard, 48);
 
+/* The addresses of the pod in a namespace; zeros: none, or more than one. */
+struct km_own {
+	struct km_addr ipv4;
+	struct km_addr ipv6;
+	__u32 zero;
+	__u32 check;
+};
+KM_ABI_ASSERT(km_own, 40);
+
 struct km_row {
 	__u64 word;
 };

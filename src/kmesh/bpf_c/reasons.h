@@ -43,6 +43,7 @@ enum km_hook {
 	KM_LOOKUP,
 	KM_EVICT,
 	KM_INGRESS,
+	KM_EARLY,
 	KM_HOOKS,
 };
 

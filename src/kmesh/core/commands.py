@@ -84,5 +84,6 @@ class Op(NamedTuple):
 VIP, CIDR, ENROL, POD, CONFIG = "km_vip", "km_cidr", "km_enrol", "km_pod", "km_config"
 GUARD, ROW, PREFIX, MATCH = "km_guard", "km_row", "km_prefix", "km_match"
 PEER, EXEMPT, NAME, VERDICT = "km_peer", "km_exempt", "km_policy", "km_verdict"
+OWN = "km_own"
 LINK = "links"
 """Not a map: by the cookie of a namespace, the link of the program that guards it."""

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 
 from kmesh.abi.check import seal_last
 from kmesh.abi.layout import CidrKey, Guard, GuardMode, Reason
-from kmesh.core.commands import EXEMPT, GUARD, LINK, PEER, Drop, Op, Phase, Put
+from kmesh.core.commands import EXEMPT, GUARD, LINK, OWN, PEER, Drop, Op, Phase, Put
 from kmesh.core.guard_names import GuardNames
 from kmesh.core.guard_sets import GuardSets
 from kmesh.core.guard_status import GuardLimits, GuardStatistics, PodGuard, describe, unknown
+from kmesh.core.own import OwnAddresses
 from kmesh.core.peers import Peers
 from kmesh.core.policy import Attempt, Verdict, covers, judge
 from kmesh.core.policy_index import Applicable, PolicyIndex
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from kmesh.core.tables import FoundGuards, Outcome
 
 SLICE = 256
-OWN = ((bytes(10) + b"\xff\xff\x7f\0\0\0", 104), (bytes(15) + b"\1", 128))  # loopback
+LOOPBACK = ((bytes(10) + b"\xff\xff\x7f\0\0\0", 104), (bytes(15) + b"\1", 128))
 FIRST_RETRY, LAST_RETRY = 0.05, 5.0
 Content = tuple["Authorization", ...]
 
@@ -56,6 +57,7 @@ class Guards:
         self.started = False
         self.guards: dict[bytes, bytes] = {}
         self.links: dict[int, bytes] = {}
+        self.own = OwnAddresses()
         self.pods_guarded: dict[int, PodGuard] = {}
         self.failing = ""
         self.relink = 0.0
@@ -75,6 +77,7 @@ class Guards:
         """Take over what the kernel holds: records stay in force until they are planned anew, and
         what they lead to is removed after that."""
         self.guards, self.links = dict(found.guards), dict(found.links)
+        self.own.adopt(found.own)
         self.names.adopt(found.names)
         self.names.counted = bool(found.guards)
         self.peers.adopt(found.peers)
@@ -158,7 +161,7 @@ class Guards:
         workload = self.peers.owner(destination)
         if workload is None:
             return None
-        if source == destination or any(covers(each, source) for each in (*self.exempt, *OWN)):
+        if source == destination or any(covers(each, source) for each in (*self.exempt, *LOOPBACK)):
             return Verdict(Reason.EXEMPT)
         applicable = self.index.of(workload)
         closed = self._closing(applicable)
@@ -239,7 +242,12 @@ class Guards:
                 if self.links.get(cookie) != place:
                     key = cookie.to_bytes(8, "little")
                     links.append(Op(Phase.LINK, Put(LINK, key, place), cookie))
-        puts = []
+        known = {
+            cookie: self._addresses(workload)
+            for cookie, uid in self._pods.wanted.items()
+            if (workload := self._store.workloads.get(uid)) is not None
+        }
+        puts, gone = self.own.plan(known)
         for addr, (cookie, record) in records.items():
             value = seal_last(addr, record.pack())
             if self.guards.get(addr) != value:
@@ -252,7 +260,7 @@ class Guards:
         drops += [
             Op(Phase.DROP_GUARD, Drop(GUARD, a), None) for a in self.guards.keys() - records.keys()
         ]
-        return [*puts, *links, *drops]
+        return [*puts, *links, *drops, *gone]
 
     def _addresses(self, workload: Workload) -> list[bytes]:
         """Those by which the pod's namespace knows it: a host's namespace is not the pod's."""
@@ -299,6 +307,8 @@ class Guards:
                     self.guards[command.key] = command.value
                 else:
                     self.guards.pop(command.key, None)
+            elif command.table == OWN:
+                self.own.done(command)
             elif command.table == LINK:
                 cookie = int.from_bytes(command.key, "little")
                 if isinstance(command, Put):

@@ -37,8 +37,9 @@ class Found(NamedTuple):
 
 
 class FoundGuards(NamedTuple):
-    """What the tables of authorization hold: packed rows, names by id, cookies of namespaces with
-    a link; ``rules`` are (table, key), and their rows lie in the first ``row_words`` of km_row."""
+    """What the tables of authorization hold: packed rows, names by id, where the namespaces with
+    these cookies are guarded; ``rules`` are (table, key), and their rows lie in the first
+    ``row_words`` of km_row."""
 
     guards: dict[bytes, bytes]
     rules: list[tuple[str, bytes]]
@@ -46,6 +47,7 @@ class FoundGuards(NamedTuple):
     names: dict[int, str]
     exempt: list[bytes]
     links: dict[int, bytes]
+    own: dict[bytes, bytes]
     row_words: int
 
 
