@@ -128,6 +128,9 @@ class Config:
         DATA, "--authz-hook", "", values.choice("auto", "sk-lookup", "tcx"), "auto",
         "where pods are guarded: sk-lookup once per connection, tcx on the packets that come in "
         "through their interfaces, auto uses tcx for pods with a transparent proxy")
+    early_refusal: bool = row(
+        DATA, "--early-refusal", "", values.boolean, "false",
+        "refuse a client at connect when the policies of a pod on this node will", bare="true")
     evict: float | None = row(
         DATA, "--evict", "", values.seconds_or_never(0, 86400), "0",
         "seconds after which open connections end that a changed policy forbids, or never")

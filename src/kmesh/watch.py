@@ -107,6 +107,7 @@ def settings(config: Config) -> Settings:
         access_log=config.access_log,
         steps=config.access_log_steps,
         sample=config.access_log_sample,
+        early_refusal=config.early_refusal,
     )
 
 

@@ -72,6 +72,16 @@ def test_policies_are_in_force_when_they_are_acknowledged(plane: Plane, door: Na
     assert reach(door, STRANGER)
 
 
+def test_clients_can_be_refused_at_connect(agent: Agent, plane: Plane, door: Namespace) -> None:
+    apply(plane, policy("a", ONLY_FRIEND))
+    agent.stop()
+    agent.start_synced("--early-refusal")
+    agent.until(lambda state: state["observability"]["switches"]["early_refusal"])
+    assert reach(door, FRIEND)
+    assert not reach(door, STRANGER)
+    assert agent.state()["kernel"]["reasons"].get("early not_allowed") == 1
+
+
 def test_the_agent_s_end_leaves_the_door_as_it_was(
     agent: Agent, plane: Plane, door: Namespace
 ) -> None:

@@ -176,10 +176,8 @@ def test_garbage_from_the_control_plane_is_counted_and_changes_nothing(
     agent.until(lambda state: state["xds"]["connected"] and state["synced"])
     until(lambda: dial(pod, "10.9.0.1", 80) == TWO, agent.tail)
     state = agent.state()
-    assert (state["restarts"], state["process"]["peak_rss_kib"] < LIMIT >> 10) == (
-        {"evict": 0, "places": 0, "traffic": 0, "xds": 0},
-        True,
-    )
+    assert not any(state["restarts"].values())
+    assert state["process"]["peak_rss_kib"] < LIMIT >> 10
 
 
 def test_the_first_answer_cut_off_does_not_start_steering(

@@ -78,7 +78,7 @@ def test_the_control_plane_comes_and_goes(
     state = agent.until(lambda state: state["synced"])
     assert dial(pod, "10.9.0.1", 80) == TWO
     assert state["xds"]["types"][ADDRESS]["resources"] == received + 1
-    assert state["restarts"] == {"evict": 0, "places": 0, "traffic": 0, "xds": 0}
+    assert not any(state["restarts"].values())
 
 
 def test_killed_and_started_again_under_connections(

@@ -58,7 +58,7 @@ def test_a_service_that_does_not_fit_is_named_and_healed_when_there_is_room(
     plane.apply(CLIENT, WEB, *ENDS)
     agent.until(lambda state: not state["failing"] and state["synced"])
     assert {dial(pod, "10.9.0.2", 80) for _ in range(60)} == ANSWERS
-    assert agent.state()["restarts"] == {"evict": 0, "places": 0, "traffic": 0, "xds": 0}
+    assert not any(agent.state()["restarts"].values())
 
 
 def test_a_service_that_grew_out_of_the_table_keeps_its_old_endpoints(

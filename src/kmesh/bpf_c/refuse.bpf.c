@@ -48,6 +48,24 @@ static __noinline int km_find_own(__u64 netns, int ipv4, struct km_addr *addr)
 	return 0;
 }
 
+/* Who has bound the socket to an address of the pod has chosen that one. */
+static __noinline void km_use_bound(struct bpf_sock_addr *ctx, struct km_addr *addr)
+{
+	struct bpf_sock *sk = ctx->sk;
+
+	if (!sk || !addr)
+		return;
+	if (km_is_mapped(addr)) {
+		if (sk->src_ip4)
+			addr->word[3] = sk->src_ip4;
+	} else if (sk->src_ip6[0] | sk->src_ip6[1] | sk->src_ip6[2] | sk->src_ip6[3]) {
+		addr->word[0] = sk->src_ip6[0];
+		addr->word[1] = sk->src_ip6[1];
+		addr->word[2] = sk->src_ip6[2];
+		addr->word[3] = sk->src_ip6[3];
+	}
+}
+
 static __always_inline int km_is_on(void)
 {
 	struct km_switch *switches;
@@ -67,6 +85,7 @@ static __always_inline int km_ask_early(struct bpf_sock_addr *ctx, struct km_que
 		return KM_ALLOW;
 	if (!km_find_own(bpf_get_netns_cookie(ctx), km_is_mapped(&q->local), &q->remote))
 		return KM_ALLOW;
+	km_use_bound(ctx, &q->remote);
 	q->local_port = km_get_port(ctx);
 	q->protocol = KM_CTX_WORD(ctx, protocol);
 	reason = km_judge(q, &answer);
