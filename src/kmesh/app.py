@@ -135,6 +135,9 @@ class App:
             traffic=self.traffic,
             labels=self.labels,
             events=self.events,
+            run_time=self.watch.sources.run_time,
+            metrics=self.watch.metrics,
+            accesslog=self.watch.log,
             switches=self.watch.switches,
         )
 

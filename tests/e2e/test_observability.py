@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from kmesh.cli.client import Client
 from tests.e2e.agent import until
 from tests.e2e.peers import free_port, pod, policy, service
 from tests.e2e.test_metrics import samples, scrape
@@ -206,3 +207,24 @@ def test_a_long_connection_is_counted_while_it_is_open(watched: Watched) -> None
             )
     watched.until(CLOSED, 1, reporter="source")
     assert watched.total(RECEIVED, reporter="source") == 1000
+
+
+def test_switches_are_thrown_over_the_api_and_survive_the_agent(watched: Watched) -> None:
+    watched.start()
+    client = Client(str(watched.agent.run_dir))
+    assert client.get("/switches")["access_log"] is False
+    dial(watched.client, VIP, 80)
+    watched.until(CLOSED, 1, reporter="destination")
+    assert watched.lines() == []
+    client.post("/switches", body={"namespaces": {"shop": True}, "profiling": True})
+    dial(watched.client, VIP, 80)
+    until(lambda: len(watched.lines(direction="inbound")) == 1, watched.agent.tail)
+    watched.agent.kill()
+    watched.start()
+    assert client.get("/switches")["namespaces"] == {"shop": True}
+    dial(watched.client, VIP, 80)
+    until(lambda: len(watched.lines(direction="inbound")) == 2, watched.agent.tail)
+    assert watched.lines(direction="outbound") == [], "the client's namespace is not listed"
+    watched.agent.stop()
+    watched.start("--access-log", "on")
+    assert client.get("/switches")["access_log"] is True, "options that changed win"

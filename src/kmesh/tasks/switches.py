@@ -60,7 +60,8 @@ class Switchboard:
         self.settings = wanted
         for tell in self._subscribers:
             tell(wanted)
-        log.info("switched: %s", ", ".join(f"{name}={value}" for name, value in changes.items()))
+        if changes:
+            log.info("switched: %s", ", ".join(f"{k}={v}" for k, v in changes.items()))
         return wanted
 
     def hold(self, name: str, on: bool) -> None:
