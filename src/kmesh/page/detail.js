@@ -32,9 +32,9 @@ async function showService(key) {
 
 function members(row) {
   const titles = ["Workload", "Address", "Health", "Node", "Weight"];
-  return h("table", {}, h("thead", {}, h("tr", {}, titles.map((title) => h("th", { scope: "col" }, title)))),
+  return h("table", {}, h("thead", {}, h("tr", {}, titles.map((title) => h("th", { scope: "col", class: title === "Weight" ? "number" : null }, title)))),
     h("tbody", {}, row.members.map((each) => h("tr", {},
-      h("td", { class: "name", title: each.uid }, leaf(each.uid)), h("td", { class: "mono" }, each.addresses[0] ?? ABSENT),
+      h("td", { class: "name", title: each.uid }, leaf(each.uid)), h("td", { class: "mono", title: each.addresses.join(", ") }, each.addresses[0] ?? ABSENT),
       h("td", {}, h("span", { class: `tag ${each.healthy ? "ok" : "bad"}` }, each.healthy ? "healthy" : "unhealthy")),
       h("td", {}, each.local ? "this node" : each.node || ABSENT), h("td", { class: "number" }, whole(each.weight)))),
     row.endpoints > row.members.length ? h("tr", {}, h("td", { class: "empty", colspan: 5 }, `and ${whole(row.endpoints - row.members.length)} more`)) : null));

@@ -45,15 +45,11 @@ function share(used, all) {
 const plural = (count, one) => `${whole(count)} ${one}${count === 1 ? "" : "s"}`;
 const leaf = (name) => name.slice(name.lastIndexOf("/") + 1);
 
-// "Kubernetes//Pod/default/client" is known by its last part, "default/web.default.svc" as well.
+// "shop/cart.shop.svc.cluster.local" is known as cart, other hosts by their whole name.
 function shortHost(key) {
   const host = leaf(key);
-  const at = host.indexOf(".svc");
+  const at = host.indexOf(`.${key.slice(0, key.indexOf("/"))}.svc.`);
   return at > 0 ? host.slice(0, at) : host;
-}
-
-function sum(a, b) {
-  return a === null || a === undefined || b === null || b === undefined ? null : a + b;
 }
 
 const spoken = (reason) => (reason ?? "").replaceAll("_", " ");

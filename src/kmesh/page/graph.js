@@ -1,6 +1,6 @@
 // Which nodes and lines the topology shows, and where. Pure: no element is touched here.
 const SHOWN = [10, 14, 14];
-const TITLES = ["Callers", "This node", "Services and peers"];
+const TITLES = ["Callers", "This node", "Services, peers"];
 
 function graph(found, words, before) {
   const nodes = new Map();
@@ -22,6 +22,9 @@ function graph(found, words, before) {
     nodes.get(to).weight += weight;
     lines.push({ ...line, id: `${from} ${to}`, from, to, weight });
   }
+  for (const node of nodes.values()) {
+    if (node.column === 0 || node.id.startsWith("x:")) node.sub = perSecond(node.weight) + placeOf(node.full);
+  }
   for (const row of found.workloads.rows) {
     for (const key of row.services) {
       if (!around.has(key)) continue;
@@ -33,6 +36,12 @@ function graph(found, words, before) {
     }
   }
   return place(narrow(nodes, lines, words), before);
+}
+
+// " \u00b7 shop" of Kubernetes//Pod/shop/cart-1; nothing of an address.
+function placeOf(full) {
+  const parts = full.split("/");
+  return parts.length > 2 ? ` \u00b7 ${parts.at(-2)}` : "";
 }
 
 function workloadNode(row) {

@@ -40,6 +40,7 @@ function drawTopology() {
     columns[column].end = start + kept.length * STEP;
   }
   drawLabels(used, columns, left, box);
+  spread(lines, nodes);
   drawLines(lines, nodes);
   keyed(nodesLayer, [...nodes.values()].sort((a, b) => a.column - b.column || a.index - b.index), (node) => node.id, makeNode, drawNode);
   settle(nodesLayer, ".node");
@@ -56,10 +57,22 @@ function drawLabels(used, columns, left, box) {
   }));
 }
 
+// Lines leave and reach a node side by side, in the order of their other ends.
+function spread(lines, nodes) {
+  for (const [mine, other, place] of [["from", "to", "y1"], ["to", "from", "y2"]]) {
+    for (const group of Map.groupBy(lines, (line) => line[mine]).values()) {
+      group.sort((a, b) => nodes.get(a[other]).y - nodes.get(b[other]).y);
+      const gap = Math.min(7, (BOX - 12) / group.length);
+      group.forEach((line, i) => {
+        line[place] = nodes.get(line[mine]).y + BOX / 2 + (i - (group.length - 1) / 2) * gap;
+      });
+    }
+  }
+}
+
 function ends(line, nodes) {
   const from = nodes.get(line.from);
-  const to = nodes.get(line.to);
-  return [from.x + from.box, from.y + BOX / 2, to.x, to.y + BOX / 2];
+  return [from.x + from.box, line.y1, nodes.get(line.to).x, line.y2];
 }
 
 function drawLines(lines, nodes) {
@@ -68,7 +81,7 @@ function drawLines(lines, nodes) {
     const [x1, y1, x2, y2] = ends(line, nodes);
     const bend = Math.max(30, (x2 - x1) / 2);
     setAttribute(path, "d", `M${x1},${y1}C${x1 + bend},${y1} ${x2 - bend},${y2} ${x2},${y2}`);
-    setAttribute(path, "stroke-width", line.serves ? 2 : 1.25 + Math.min(7, Math.log2(1 + line.weight)));
+    setAttribute(path, "stroke-width", line.serves ? 2 : 1.25 + Math.min(5.5, Math.log2(1 + line.weight) * 0.75));
     const bad = line.failed > 0 || line.refused > 0;
     const dim = chosen && line.from !== chosen && line.to !== chosen;
     setAttribute(path, "class", ["line", line.serves && "serves", !line.serves && !line.weight && "idle", bad && "bad", dim && "dim"].filter(Boolean).join(" "));
@@ -79,8 +92,17 @@ function drawLines(lines, nodes) {
     const [x1, y1, x2, y2] = ends(line, nodes);
     const at = line.from === chosen ? 0.72 : 0.28;
     const ease = at * at * (3 - 2 * at);
-    return svg("text", { class: "rate", x: x1 + (x2 - x1) * at, y: y1 + (y2 - y1) * ease + 4, "text-anchor": "middle" }, [perSecond(line.connections), line.rtt_ms === null ? null : time(line.rtt_ms)].filter(Boolean).join(" \u00b7 "));
+    return svg("text", { class: "rate", x: x1 + (x2 - x1) * at, y: y1 + (y2 - y1) * ease + 4, "text-anchor": "middle" }, brief(line));
   }));
+}
+
+function brief(line) {
+  const parts = [];
+  if (line.connections || !(line.failed || line.refused)) parts.push(perSecond(line.connections));
+  if (line.failed) parts.push(`${perSecond(line.failed)} failed`);
+  if (line.refused) parts.push(`${perSecond(line.refused)} refused`);
+  if (line.rtt_ms !== null) parts.push(time(line.rtt_ms));
+  return parts.join(" \u00b7 ");
 }
 
 function said(row) {

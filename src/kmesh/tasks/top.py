@@ -21,7 +21,7 @@ from kmesh.errors import KmeshError
 from kmesh.tasks.pods import answer
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable, Iterator
 
     from kmesh.core.flows import Row, Sums
     from kmesh.core.model import Service
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 EVERY = 0.9  # seconds between two samples at least
 SLICE = 500  # services looked at before others get a turn
+SLICE_ROWS = 50
 MOST_ROWS = 1000
 MOST_LINES = 96
 MOST_ENDPOINTS = 200
@@ -107,8 +108,8 @@ class Top:
         await self._sample()
         found = sums(self._flows.over(query.window))
         steering = self._sources.steering
-        chosen = await self._choose(query, found)
-        page = chosen[query.offset : query.offset + query.limit]
+        page, matching = await self._choose(query, found)
+        rows = await self._rows(page, found)
         pods, lines = steering.pods.list(), _lines(found)
         home = steering.store.home
         return {
@@ -122,9 +123,9 @@ class Top:
             "total": self._total(query.window, found),
             "services": {
                 "total": len(steering.store.services),
-                "matching": len(chosen),
+                "matching": matching,
                 "offset": query.offset,
-                "rows": [top.service_row(steering, each, found) for each in page],
+                "rows": rows,
             },
             "workloads": {
                 "total": len(pods),
@@ -150,17 +151,27 @@ class Top:
             "members": list(top.endpoint_rows(steering, service, MOST_ENDPOINTS)),
         }
 
-    async def _choose(self, query: Query, found: Sums) -> list[Service]:
-        """Every service that matches, sorted; others get their turn meanwhile."""
-        steering = self._sources.steering
-        words, keyed = query.words.lower(), []
-        for count, service in enumerate(list(steering.store.services.values())):
-            if count % SLICE == SLICE - 1:
-                await anyio.lowlevel.checkpoint()
-            if top.matches(words, service):
-                keyed.append((top.sort_key(steering, service, found, query.sort), service))
-        keyed.sort(key=lambda item: item[0])
-        return [service for _, service in keyed]
+    async def _choose(self, query: Query, found: Sums) -> tuple[list[Service], int]:
+        """The page that is asked for and how many match; others get their turn meanwhile."""
+        steering, words = self._sources.steering, query.words.lower()
+        last = query.offset + query.limit
+        best: list[tuple[tuple[float, str], Service]] = []
+        matching = 0
+        for some in _slices(list(steering.store.services.values()), SLICE):
+            chosen = [each for each in some if top.matches(words, each)]
+            matching += len(chosen)
+            best += [(top.sort_key(steering, each, found, query.sort), each) for each in chosen]
+            best.sort(key=lambda item: item[0])
+            del best[last:]
+            await anyio.lowlevel.checkpoint()
+        return [service for _, service in best[query.offset :]], matching
+
+    async def _rows(self, services: list[Service], found: Sums) -> list[Row]:
+        rows: list[Row] = []
+        for some in _slices(services, SLICE_ROWS):
+            rows += [top.service_row(self._sources.steering, each, found) for each in some]
+            await anyio.lowlevel.checkpoint()
+        return rows
 
     async def _sample(self) -> None:
         async with self._sampling:
@@ -204,6 +215,11 @@ class Top:
             {"reason": name, "total": count, "per_second": grown.per_second(name, 0)}
             for name, count in sorted(self._totals.items())
         ]
+
+
+def _slices(items: list[Service], size: int) -> Iterator[list[Service]]:
+    for at in range(0, len(items), size):
+        yield items[at : at + size]
 
 
 def _lines(found: Sums) -> list[Row]:
