@@ -24,7 +24,7 @@ STRUCTS = {
         "peer", "exempt", "verdict_key", "policy", "denial_key", "denial", "event",
         "traffic_key", "traffic",
     ),
-    "observe": ("conn",),
+    "observe": ("conn", "kept"),
     "refuse": ("own",),
 }  # fmt: skip
 ENUMS = {

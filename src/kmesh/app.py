@@ -75,7 +75,7 @@ class App:
         self.evictor = Evictor(config.evict, self.plane.evict, self.plane.sockets, self._forbids)
         self.steering.guards.changed = self.evictor.changed
         self.denials = RingReader(self.plane, self.steering)
-        self.traffic = TrafficTask(self.plane, self.steering, config.report_interval)
+        self.traffic = TrafficTask(self.plane, config.report_interval)
         self.places = Places(self.plane, self.writer, config.authz_hook)
         self.lag = Lag()
         self._synced = anyio.Event()

@@ -51,7 +51,7 @@ NAMES = (
     "VipKey", "Vip", "Slot", "CidrKey", "Cidr", "EnrolKey", "Enrol", "Pod", "Origin", "FlowKey",
     "Flow", "Config", "Switch", "SentKey", "Sent", "Meta", "GuardKey", "Guard", "Row",
     "PrefixKey", "Prefix", "MatchKey", "Match", "PeerKey", "Peer", "Exempt", "VerdictKey",
-    "Policy", "DenialKey", "Denial", "Event", "TrafficKey", "Traffic", "Conn",
+    "Policy", "DenialKey", "Denial", "Event", "TrafficKey", "Traffic", "Conn", "Kept",
     "Own",
 )  # fmt: skip
 

@@ -6,7 +6,6 @@ import errno
 import socket
 import struct
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
@@ -117,13 +116,6 @@ def settled(mesh: Mesh, closed: int) -> None:
     raise AssertionError(f"closed {both}, not {closed}")
 
 
-def sweep(mesh: Mesh, *namespaces: Namespace) -> None:
-    for each in namespaces:
-        mesh.tables.remember(each.cookie, each.path)
-        with ThreadPoolExecutor(1) as thread:
-            assert thread.submit(mesh.plane.iterate, "km_sweep", each.cookie).result()
-
-
 def test_connections_through_a_vip_are_counted_at_both_ends(watched: Mesh, ends: Ends) -> None:
     _, client = ends
     for _ in range(200):
@@ -163,8 +155,8 @@ def test_the_records_of_one_connection_agree_with_its_counters(watched: Mesh, en
         assert len(accepted.recv(100_000, socket.MSG_WAITALL)) == 100_000
         accepted.sendall(bytes(5000))
         assert len(dialler.recv(5000, socket.MSG_WAITALL)) == 5000
-        sweep(watched, pod, client)
-        sweep(watched, pod, client)  # without news
+        watched.plane.sweep()
+        watched.plane.sweep()  # without news
         halfway = total(watched, Direction.OUTBOUND)
         assert (halfway.opened, halfway.closed) == (1, 0)
         assert (halfway.sent, halfway.received) == (100_000, 5000)

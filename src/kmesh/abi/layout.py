@@ -901,6 +901,27 @@ class Conn(NamedTuple):
         return cls(*_CONN.unpack(raw))
 
 
+_KEPT = Struct("<96s4sI")
+KEPT_SIZE = 104
+
+
+class Kept(NamedTuple):
+    """struct km_kept, 104 bytes."""
+
+    conn: bytes
+    lock: bytes
+    zero: int
+
+    def pack(self) -> bytes:
+        """The 104 bytes of the map."""
+        return _KEPT.pack(*self)
+
+    @classmethod
+    def unpack(cls, raw: bytes) -> Self:
+        """From the bytes of the map."""
+        return cls(*_KEPT.unpack(raw))
+
+
 _OWN = Struct("<16s16sII")
 OWN_SIZE = 40
 
@@ -923,4 +944,4 @@ class Own(NamedTuple):
         return cls(*_OWN.unpack(raw))
 
 
-FINGERPRINT = bytes.fromhex("8b041b5b7d4922da39cdb73f16010d2401304561bcc3c37921eae4c744679d70")
+FINGERPRINT = bytes.fromhex("ebb43220b3d339aa2e5ca013e3b6680a51a11aa4c69447d26d85bd8212393f0e")

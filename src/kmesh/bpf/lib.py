@@ -196,6 +196,11 @@ def run_iterator(program: int, netns: int) -> None:
     check(lib.km_run_iterator(program, netns), "run an iterator")
 
 
+def run_map_iterator(program: int, map_: int) -> None:
+    """Run an iterator over the values of a map."""
+    check(lib.km_run_map_iterator(program, map_), "run an iterator over a map")
+
+
 def socket_in(netns: int, domain: int, type_: int, protocol: int) -> int:
     """An fd of a socket in an open network namespace. Enters it for a moment: as above."""
     return check(lib.km_socket_in(netns, domain, type_, protocol), "make a socket")

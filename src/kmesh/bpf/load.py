@@ -150,6 +150,15 @@ class DataPlane:
                 lib.run_iterator(program, netns)
         return True
 
+    def sweep(self) -> None:
+        """Count what all open connections have carried so far. Takes a while: run in a thread."""
+        with self._swap:
+            program = os.dup(self.programs["km_sweep"])
+        try:
+            lib.run_map_iterator(program, self.maps["km_conn"])
+        finally:
+            os.close(program)
+
     def sockets(self, cookie: int) -> Sockets | None:
         """The TCP sockets of a guarded namespace, None when it is gone; as ``evict``, in a thread
         of its own."""

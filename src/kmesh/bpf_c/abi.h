@@ -9,6 +9,7 @@
 #ifndef KMESH_ABI_H
 #define KMESH_ABI_H
 
+#include <linux/bpf.h>
 #include <linux/types.h>
 
 #include "reasons.h"
@@ -403,8 +404,16 @@ KM_ABI_ASSERT(km_conn, 96);
 enum km_conn_state {
 	KM_CONN_DIALLING,
 	KM_CONN_OPEN,
-	KM_CONN_SAMPLED, /* open, and its steps are recorded */
+	KM_CONN_OVER,
 };
+
+/* A connection ends on one CPU while the sweep looks at it on another. */
+struct km_kept {
+	struct km_conn conn;
+	struct bpf_spin_lock lock;
+	__u32 zero;
+};
+KM_ABI_ASSERT(km_kept, 104);
 
 /* Who wrote the maps; read before anything is adopted. */
 struct km_meta {

@@ -105,7 +105,7 @@ static __noinline void km_count_denied(struct km_question *q, struct km_answer *
 	key.port = q->local_port;
 	row = km_traffic_of(&key);
 	if (row)
-		row->failed += 1;
+		__sync_fetch_and_add(&row->failed, 1);
 }
 
 /* Whether the connection may come in; everything about it is counted and recorded. */

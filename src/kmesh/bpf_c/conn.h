@@ -53,7 +53,7 @@ struct {
 	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, int);
-	__type(value, struct km_conn);
+	__type(value, struct km_kept);
 } km_conn SEC(".maps");
 
 /* Bytes of the application: neither what was sent twice nor the end's own number counts. */
@@ -83,39 +83,66 @@ static __always_inline struct km_traffic *km_row_of(struct km_conn *conn, __u16 
 	return km_traffic_of(&key);
 }
 
-/* Whether there was any news since the last time. */
-static __noinline int km_tell(struct km_conn *conn, struct tcp_sock *tp, int closed)
-{
-	struct km_traffic *row;
-	__u64 sent, received;
-	__u32 retransmits, lost;
-
-	if (!conn || !tp)
-		return 0;
-	sent = km_sent(tp);
-	received = km_received(tp);
-	retransmits = tp->total_retrans;
-	lost = tp->lost;
-	if (!closed && sent == conn->sent && received == conn->received &&
-	    retransmits == conn->retransmits)
-		return 0;
-	row = km_row_of(conn, 0);
-	if (row) {
-		row->sent += sent - conn->sent;
-		row->received += received - conn->received;
-		row->retransmits += retransmits - conn->retransmits;
-		row->lost += lost - conn->lost;
-		if (closed) {
-			row->closed += 1;
-			row->rtt_us += tp->srtt_us >> 3;
-			row->min_rtt_us += tp->rtt_min.s[0].v;
-		}
+#define KM_GROW(conn, now, grown, field)                                         \
+	if ((now).field > (conn)->field) {                                        \
+		(grown).field = (now).field - (conn)->field;                      \
+		(conn)->field = (now).field;                                      \
 	}
-	conn->sent = sent;
-	conn->received = received;
-	conn->retransmits = retransmits;
-	conn->lost = lost;
+
+/* Rows are written by interrupts in the middle of whoever writes them on this CPU. */
+#define KM_ADD(row, field, value) __sync_fetch_and_add(&(row)->field, value)
+
+/*
+ * Counts what is new since the last time; whether there was any. The last word has who
+ * tells the end: a look that was overtaken by it adds nothing.
+ */
+static __noinline int km_tell(struct km_kept *kept, struct tcp_sock *tp, int closed)
+{
+	struct km_conn now = {}, grown = {};
+	struct km_traffic *row;
+	int over;
+
+	if (!kept || !tp)
+		return 0;
+	now.sent = km_sent(tp);
+	now.received = km_received(tp);
+	now.retransmits = tp->total_retrans;
+	now.lost = tp->lost;
+	bpf_spin_lock(&kept->lock);
+	over = kept->conn.state == KM_CONN_OVER;
+	if (!over) {
+		KM_GROW(&kept->conn, now, grown, sent)
+		KM_GROW(&kept->conn, now, grown, received)
+		KM_GROW(&kept->conn, now, grown, retransmits)
+		KM_GROW(&kept->conn, now, grown, lost)
+	}
+	if (closed)
+		kept->conn.state = KM_CONN_OVER;
+	bpf_spin_unlock(&kept->lock);
+	if (!closed && !grown.sent && !grown.received && !grown.retransmits)
+		return 0;
+	row = km_row_of(&kept->conn, 0);
+	if (!row)
+		return 1;
+	KM_ADD(row, sent, grown.sent);
+	KM_ADD(row, received, grown.received);
+	KM_ADD(row, retransmits, grown.retransmits);
+	KM_ADD(row, lost, grown.lost);
+	if (closed) {
+		KM_ADD(row, closed, 1);
+		KM_ADD(row, rtt_us, tp->srtt_us >> 3);
+		KM_ADD(row, min_rtt_us, tp->rtt_min.s[0].v);
+	}
 	return 1;
+}
+
+/* All records of one connection are in the sample, or none; errors are whatever it says. */
+static __always_inline int km_sampled(const struct km_switch *switches, __u64 socket)
+{
+	__u32 sample = switches->sample;
+
+	return switches->access_log &&
+	       (!sample || (km_mix(KM_CHECK_SEED, (__u32)socket) >> 16) < sample);
 }
 
 static __noinline void km_write(struct km_conn *conn, struct tcp_sock *tp, __u64 socket,

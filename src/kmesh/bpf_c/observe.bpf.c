@@ -57,7 +57,8 @@ static __always_inline struct km_switch *km_switches(void)
 static __noinline int km_begin(struct bpf_sock_ops *ctx, enum km_direction direction)
 {
 	struct km_switch *switches = km_switches();
-	struct km_conn conn = {}, *kept;
+	struct km_conn conn = {};
+	struct km_kept *kept;
 	struct bpf_sock *sk = ctx->sk;
 	struct km_origin *origin;
 	struct km_enrol enrol;
@@ -88,16 +89,9 @@ static __noinline int km_begin(struct bpf_sock_ops *ctx, enum km_direction direc
 		km_tally_up(KM_TALLY_UNSEEN);
 		return 0;
 	}
-	*kept = conn;
+	kept->conn = conn;
 	bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG);
 	return 1;
-}
-
-static __always_inline int km_sampled(const struct km_switch *switches)
-{
-	__u32 sample = switches->sample;
-
-	return switches->access_log && (!sample || (bpf_get_prandom_u32() & 0xffff) < sample);
 }
 
 static __noinline void km_opened(struct bpf_sock_ops *ctx)
@@ -105,22 +99,24 @@ static __noinline void km_opened(struct bpf_sock_ops *ctx)
 	struct km_switch *switches = km_switches();
 	struct bpf_sock *sk = ctx->sk;
 	struct km_traffic *row;
-	struct km_conn *conn;
+	struct km_kept *kept;
 	struct tcp_sock *tp;
+	__u64 socket;
 
-	conn = sk && switches ? bpf_sk_storage_get(&km_conn, sk, 0, 0) : NULL;
-	if (!conn)
+	kept = sk && switches ? bpf_sk_storage_get(&km_conn, sk, 0, 0) : NULL;
+	if (!kept)
 		return;
-	conn->start = bpf_ktime_get_ns();
-	conn->state = km_sampled(switches) ? KM_CONN_SAMPLED : KM_CONN_OPEN;
-	row = km_row_of(conn, 0);
+	kept->conn.start = bpf_ktime_get_ns();
+	kept->conn.state = KM_CONN_OPEN;
+	row = km_row_of(&kept->conn, 0);
 	if (row)
-		row->opened += 1;
-	if (conn->state != KM_CONN_SAMPLED || !(switches->access_log & KM_LOG_STEPS))
+		KM_ADD(row, opened, 1);
+	if (!(switches->access_log & KM_LOG_STEPS))
 		return;
+	socket = bpf_get_socket_cookie(ctx);
 	tp = bpf_skc_to_tcp_sock(sk);
-	if (tp)
-		km_write(conn, tp, bpf_get_socket_cookie(ctx), KM_EVENT_OPEN, 0);
+	if (tp && km_sampled(switches, socket))
+		km_write(&kept->conn, tp, socket, KM_EVENT_OPEN, 0);
 }
 
 static __noinline void km_failed(struct km_conn *conn, __u16 error)
@@ -131,7 +127,7 @@ static __noinline void km_failed(struct km_conn *conn, __u16 error)
 		return;
 	row = km_row_of(conn, error);
 	if (row)
-		row->failed += 1;
+		KM_ADD(row, failed, 1);
 }
 
 /* Connections with an error have their record whatever the sample says. */
@@ -139,28 +135,30 @@ static __noinline void km_ended(struct bpf_sock_ops *ctx)
 {
 	struct km_switch *switches = km_switches();
 	struct bpf_sock *sk = ctx->sk;
-	struct km_conn *conn;
+	struct km_kept *kept;
 	struct tcp_sock *tp;
+	__u64 socket;
 	__u16 error;
 	int dialling;
 
-	conn = sk && switches ? bpf_sk_storage_get(&km_conn, sk, 0, 0) : NULL;
-	if (!conn)
+	kept = sk && switches ? bpf_sk_storage_get(&km_conn, sk, 0, 0) : NULL;
+	if (!kept)
 		return;
 	tp = bpf_skc_to_tcp_sock(sk);
 	if (!tp)
 		return;
 	error = tp->inet_conn.icsk_inet.sk.sk_err;
-	dialling = conn->state == KM_CONN_DIALLING;
+	dialling = kept->conn.state == KM_CONN_DIALLING;
 	if (dialling) {
 		error = error ?: ECANCELED; /* given up by the application */
-		km_failed(conn, error);
+		km_failed(&kept->conn, error);
 	} else {
-		km_tell(conn, tp, 1);
+		km_tell(kept, tp, 1);
 	}
-	if (switches->access_log && (error || conn->state == KM_CONN_SAMPLED))
-		km_write(conn, tp, bpf_get_socket_cookie(ctx),
-			 dialling ? KM_EVENT_FAILED : KM_EVENT_CLOSE, error);
+	socket = bpf_get_socket_cookie(ctx);
+	if (error ? switches->access_log : km_sampled(switches, socket))
+		km_write(&kept->conn, tp, socket, dialling ? KM_EVENT_FAILED : KM_EVENT_CLOSE,
+			 error);
 	bpf_sk_storage_delete(&km_conn, sk);
 }
 

@@ -30,7 +30,7 @@ static __noinline __attribute__((unused)) void km_tally_up(enum km_tally_kind ki
 	__u64 *count = bpf_map_lookup_elem(&km_tallies, &index);
 
 	if (count)
-		*count += 1;
+		__sync_fetch_and_add(count, 1);
 }
 
 /*

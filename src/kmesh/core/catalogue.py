@@ -153,7 +153,7 @@ TRAFFIC = _table(
      "Least round trip time of connections at their end"),
     ("kmesh_ring_records", COUNTER, "", "Records read from the kernel's ring"),
     ("kmesh_ring_lost", COUNTER, "", "Records that were lost because the ring was full"),
-    ("kmesh_sweeps", COUNTER, "", "Looks at the open connections of a pod"),
+    ("kmesh_sweeps", COUNTER, "", "Looks at all open connections"),
     ("kmesh_sweep_failures", COUNTER, "", "Such looks that failed"),
     ("kmesh_traffic_rows_evicted", COUNTER, "",
      "Rows of the kernel's counters that newer ones pushed out, with what was not read yet"),

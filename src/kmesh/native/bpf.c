@@ -163,9 +163,12 @@ int km_helper_allowed(int attach_type, int helper)
 }
 
 /* Everything that an iterator shows, read and thrown away: the program does the work. */
-static int drain(int program)
+static int drain(int program, int map)
 {
-	int link = bpf_link_create(program, 0, BPF_TRACE_ITER, NULL), iterator, rc = 0;
+	union bpf_iter_link_info info = { .map = { .map_fd = map } };
+	LIBBPF_OPTS(bpf_link_create_opts, opts, .iter_info = &info, .iter_info_len = sizeof(info));
+	int link = bpf_link_create(program, 0, BPF_TRACE_ITER, map < 0 ? NULL : &opts);
+	int iterator, rc = 0;
 	char nothing[64];
 
 	if (link < 0)
@@ -194,11 +197,17 @@ int km_run_iterator(int program, int netns)
 
 	if (own < 0)
 		return -errno;
-	rc = setns(netns, CLONE_NEWNET) ? -errno : drain(program);
+	rc = setns(netns, CLONE_NEWNET) ? -errno : drain(program, -1);
 	if (setns(own, CLONE_NEWNET) && !rc)
 		rc = -errno;
 	close(own);
 	return rc;
+}
+
+/* Over the values of a map. */
+int km_run_map_iterator(int program, int map)
+{
+	return drain(program, map);
 }
 
 /* An fd; the calling thread is in the namespace only while the socket is made. */

@@ -38,6 +38,7 @@ int km_update_batch(int fd, const void *keys, const void *values, uint32_t *coun
 int km_lookup_batch(int fd, const void *in, void *out, void *keys, void *values, uint32_t *count);
 int km_link(int program, int target, int attach_type);
 int km_run_iterator(int program, int netns);
+int km_run_map_iterator(int program, int map);
 int km_socket_in(int netns, int domain, int type, int protocol);
 int km_link_replace(int link, int program);
 int km_link_program(int link, uint32_t *id);

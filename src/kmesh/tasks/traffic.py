@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from kmesh.abi.layout import Traffic
     from kmesh.bpf.load import DataPlane
-    from kmesh.core.steer import Steering
     from kmesh.core.traffic import Row
 
 log = logging.getLogger(__name__)
@@ -28,7 +27,7 @@ EVERY = 5.0  # seconds between looks where open connections are not swept
 
 
 class TrafficTaskStatistics(NamedTuple):
-    """Since start: ``sweeps`` of a pod's connections and those that failed; of the kernel's
+    """Since start: ``sweeps`` of open connections and those that failed; of the kernel's
     counters: ``rows`` there are, ``evicted`` were pushed out by newer ones; ``unseen`` connections
     are not counted, for want of memory."""
 
@@ -43,8 +42,8 @@ class TrafficTask:
     """Tells every subscriber what the counters grew by. ``interval`` is the seconds between two
     sweeps; None sweeps never: then a connection's bytes count when it ends."""
 
-    def __init__(self, plane: DataPlane, steering: Steering, interval: float | None) -> None:
-        self._plane, self._steering, self._interval = plane, steering, interval
+    def __init__(self, plane: DataPlane, interval: float | None) -> None:
+        self._plane, self._interval = plane, interval
         self._reader = TrafficReader(plane)
         self._growth = Growth()
         self._subscribers: list[Callable[[Sequence[Row]], None]] = []
@@ -64,8 +63,7 @@ class TrafficTask:
         """Look until cancelled."""
         while self.possible:
             if self._interval is not None and "km_sweep" in self._plane.programs:
-                for cookie in list(self._steering.pods.wanted):
-                    await self._sweep(cookie)
+                await self._sweep()
             await self.look()
             await anyio.sleep(self._interval or EVERY)
         await anyio.sleep_forever()
@@ -91,10 +89,10 @@ class TrafficTask:
             self._sweeps, self._failures, *self._growth.statistics(), unseen
         )
 
-    async def _sweep(self, cookie: int) -> None:
+    async def _sweep(self) -> None:
         self._sweeps += 1
         try:
-            await anyio.to_thread.run_sync(self._plane.iterate, "km_sweep", cookie)
+            await anyio.to_thread.run_sync(self._plane.sweep)
         except BpfError as error:
             self._failures += 1
-            log.warning("cannot sweep the connections of pod %d: %s", cookie, error)
+            log.warning("cannot sweep open connections: %s", error)
