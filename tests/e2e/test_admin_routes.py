@@ -117,7 +117,7 @@ def test_switches_by_request(running: Running) -> None:
     admin.post("/accesslog", {"namespace": "shop", "enable": "default"})
     assert admin.get("/switches")["namespaces"] == {}
     assert admin.post("/switches", body={"sample": 10.0})["sample"] == 10.0
-    with pytest.raises(AgentRefused, match="KM1502|there is no switch"):
+    with pytest.raises(AgentRefused, match="there is no switch"):
         admin.post("/switches", body={"loud": True})
     with pytest.raises(AgentRefused) as caught:
         admin.call("PUT", "/authz")

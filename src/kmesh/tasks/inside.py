@@ -16,7 +16,7 @@ import anyio.to_thread
 from aiohttp import web
 
 from kmesh import __version__
-from kmesh.core import switches
+from kmesh.core import openapi, switches
 from kmesh.errors import KmeshError
 from kmesh.tasks.pods import answer, content
 
@@ -228,11 +228,17 @@ async def ready(_: web.Request) -> web.Response:
     return web.Response(text="OK")
 
 
+async def describe(_: web.Request) -> web.Response:
+    """GET /openapi.json."""
+    return answer(openapi.describe(__version__))
+
+
 def routes(context: Context) -> list[web.RouteDef]:
     """Version, loggers, queues, tasks and profiles."""
     made = Inside(context)
     return [
         web.get("/version", version),
+        web.get("/openapi.json", describe),
         web.get("/debug/ready", ready),
         web.get("/debug/loggers", made.loggers),
         web.post("/debug/loggers", made.set_logger),

@@ -14,7 +14,7 @@ from aiohttp import web
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-SLICE = 0.003  # seconds of the loop at a time
+SLICE = 0.002  # seconds of the loop at a time
 WRITE_WITHIN = 20.0  # seconds for a client to take what was written
 SORTED = 1024  # names that are sorted at a time
 JSON = "application/json"
