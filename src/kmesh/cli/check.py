@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from kmesh import __version__
 from kmesh.cli import client
 from kmesh.cli.console import out, show_error, show_json
+from kmesh.cli.layout import command
 from kmesh.core.health import NOTE, Finding, Health, assess
 from kmesh.errors import KmeshError
 
@@ -16,8 +17,7 @@ if TYPE_CHECKING:
 
 POLL = 0.25  # seconds
 NOT_FOUND = 404
-EPILOG = """\
-examples:
+EXAMPLES = """\
   kmesh check                     now; exit code 0 when there is no problem
   kmesh check --wait 60           up to a minute for the agent to become healthy
   kmesh check -o json | jq .findings
@@ -28,22 +28,21 @@ A problem makes the exit code 1; a note does not.
 
 def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     """Add the sub-command."""
-    from argparse import RawDescriptionHelpFormatter
-
-    parser = subparsers.add_parser(
+    parser = command(
+        subparsers,
         "check",
-        help="one sentence of health, the exceptions, and an exit code",
-        description="Asks the agent for its state and judges it: the control plane, the kernel's "
+        "one sentence of health, the exceptions, and an exit code",
+        "Asks the agent for its state and judges it: the control plane, the kernel's "
         "tables, enrolled pods, authorization, capacities, the process itself.",
-        epilog=EPILOG,
-        formatter_class=RawDescriptionHelpFormatter,
+        EXAMPLES,
     )
     client.add_options(parser)
     parser.add_argument(
         "--wait", type=seconds, default=0.0, metavar="SECONDS",
         help="wait so long for a healthy agent (default: do not wait)",
     )  # fmt: skip
-    parser.add_argument("-o", "--output", choices=("text", "json"), default="text")
+    parser.add_argument("-o", "--output", choices=("text", "json"), default="text",
+                        help="text or json (default: text)")  # fmt: skip
 
 
 def seconds(text: str) -> float:

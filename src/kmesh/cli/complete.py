@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from kmesh.cli.console import out
+from kmesh.cli.layout import command
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -55,12 +56,14 @@ def script(prog: str, shell: str) -> str:
 
 def add_parser(commands: argparse._SubParsersAction[Any], prog: str) -> None:
     """``completion SHELL`` for a command with sub-commands."""
-    parser = commands.add_parser(
-        "completion",
-        help="script that completes words in a shell",
-        description=f"Prints a script for a shell, as: source <({prog} completion bash)",
-    )
-    parser.add_argument("shell", choices=SHELLS, help=", ".join(SHELLS))
+    parser = command(
+        commands, "completion", "script that completes words in a shell",
+        "Prints a script for a shell; commands, flags and their values are completed.",
+        f"  source <({prog} completion bash)\n"
+        f"  {prog} completion zsh > ~/.zfunc/_{prog}\n"
+        f"  {prog} completion fish > ~/.config/fish/completions/{prog}.fish",
+    )  # fmt: skip
+    parser.add_argument("shell", choices=SHELLS, metavar="SHELL", help=", ".join(SHELLS))
 
 
 def run_for(prog: str) -> Callable[[argparse.Namespace], int]:

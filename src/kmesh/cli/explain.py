@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from kmesh.cli import codes
 from kmesh.cli.console import out, show_error, show_json
+from kmesh.cli.layout import command
 from kmesh.core import spelt
 from kmesh.errors import KmeshError
 
@@ -13,8 +14,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-EPILOG = """\
-examples:
+EXAMPLES = """\
   kmesh explain KM1105        what the code means, what the agent says, what to do
   kmesh explain no_endpoint   what a reason of a refused connection means
   kmesh explain               every code and every reason in one list
@@ -30,18 +30,17 @@ class UnknownCode(KmeshError):
 
 def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     """Add the sub-command."""
-    from argparse import RawDescriptionHelpFormatter
-
-    parser = subparsers.add_parser(
+    parser = command(
+        subparsers,
         "explain",
-        help="what an error code or a reason means, and what to do",
-        description="Prints the page of an error code such as KM1105, or of a reason such as "
+        "what an error code or a reason means, and what to do",
+        "Prints the page of an error code such as KM1105, or of a reason such as "
         "no_endpoint; without an argument the list of all. Asks nobody.",
-        epilog=EPILOG,
-        formatter_class=RawDescriptionHelpFormatter,
+        EXAMPLES,
     )
     parser.add_argument("code", nargs="?", help="KM and four digits, or the name of a reason")
-    parser.add_argument("-o", "--output", choices=("text", "json"), default="text")
+    parser.add_argument("-o", "--output", choices=("text", "json"), default="text",
+                        help="text or json (default: text)")  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> int:

@@ -9,6 +9,7 @@ import orjson
 
 from kmesh.cli import client
 from kmesh.cli.console import out, show_error
+from kmesh.cli.layout import command
 from kmesh.core.live import line
 from kmesh.errors import KmeshError
 
@@ -18,29 +19,26 @@ if TYPE_CHECKING:
 
 SILENCE = 30.0  # seconds; the agent sends an empty line every five
 COLOURS = {"denied": "red", "dry_run": "yellow", "failed": "red", "close": "green", "open": "cyan"}
-EPILOG = """\
-examples:
+EXAMPLES = """\
   kmesh tail                              everything on this node
   kmesh tail --denied                     what policies refuse, or would in dry run
   kmesh tail --pod shop/web-0 -o json     one pod, a JSON object a line
   kmesh tail --service checkout -n 10     ten records, then it ends
 
-Connections that open and close are shown while the agent observes them (metrics are on). A reader
-that is too slow is told how many records it has missed. `kmesh explain REASON` explains a reason.
+While somebody watches, connections are reported also when the access log is off. A reader that is
+too slow is told how many records it has missed. `kmesh explain REASON` explains a reason.
 """
 
 
 def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     """Add the sub-command."""
-    from argparse import RawDescriptionHelpFormatter
-
-    parser = subparsers.add_parser(
+    parser = command(
+        subparsers,
         "tail",
-        help="connections and denials of this node, live",
-        description="Shows what the kernel's programs report: connections of this node's pods as "
+        "connections and denials of this node, live",
+        "Shows what the kernel's programs report: connections of this node's pods as "
         "they open, close or fail, and what policies refuse, with names and reasons.",
-        epilog=EPILOG,
-        formatter_class=RawDescriptionHelpFormatter,
+        EXAMPLES,
     )
     client.add_options(parser)
     parser.add_argument("--pod", default="", metavar="POD", help="name, namespace/name or uid")
@@ -49,7 +47,8 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     )
     parser.add_argument("--denied", action="store_true", help="only what policies refuse")
     parser.add_argument("-n", "--limit", type=int, metavar="N", help="end after so many records")
-    parser.add_argument("-o", "--output", choices=("text", "json"), default="text")
+    parser.add_argument("-o", "--output", choices=("text", "json"), default="text",
+                        help="text or json (default: text)")  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> int:

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from kmesh.cli import client
 from kmesh.cli.console import err, out, show_error
+from kmesh.cli.layout import command
 from kmesh.errors import KmeshError
 
 if TYPE_CHECKING:
     import argparse
 
-EPILOG = """\
-examples:
+EXAMPLES = """\
   kmesh bundle                          writes kmesh-bundle-NODE-TIME.tar.gz here
   kmesh bundle -o /tmp/node1.tar.gz
   kmesh bundle --log /var/log/kmesh.log --no-maps
@@ -28,16 +28,14 @@ written; names and addresses of workloads stay. Works without a running agent, w
 
 def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     """Add the sub-command."""
-    from argparse import RawDescriptionHelpFormatter
-
-    parser = subparsers.add_parser(
+    parser = command(
+        subparsers,
         "bundle",
-        help="one redacted archive of everything that helps to understand this node",
-        description="Collects the agent's state and dumps, the kernel's tables, links and "
+        "one redacted archive of everything that helps to understand this node",
+        "Collects the agent's state and dumps, the kernel's tables, links and "
         "programs, versions, what `kmesh doctor` finds, and logs, into one tar.gz that only its "
         "owner can read.",
-        epilog=EPILOG,
-        formatter_class=RawDescriptionHelpFormatter,
+        EXAMPLES,
     )
     client.add_options(parser)
     parser.add_argument(

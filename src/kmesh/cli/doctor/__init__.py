@@ -6,6 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from kmesh.cli.console import out, show_json
+from kmesh.cli.layout import command
 from kmesh.core.verdicts import FAILED, INFO, OK, WARNING, Verdict
 
 if TYPE_CHECKING:
@@ -14,8 +15,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-EPILOG = """\
-examples:
+EXAMPLES = """\
   kmesh doctor                    everything, with what it means and what to do
   kmesh doctor --quiet            only what is not well
   kmesh doctor -o json            for machines: every check with its level
@@ -28,16 +28,14 @@ COLOURS = {OK: "green", INFO: "cyan", WARNING: "yellow", FAILED: "bold red"}
 
 def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     """Add the sub-command."""
-    from argparse import RawDescriptionHelpFormatter
-
-    parser = subparsers.add_parser(
+    parser = command(
+        subparsers,
         "doctor",
-        help="can this node run the agent, and who else works at its hooks",
-        description="Loads every program without attaching it, probes the kernel, the mounts, the "
+        "can this node run the agent, and who else works at its hooks",
+        "Loads every program without attaching it, probes the kernel, the mounts, the "
         "limits and the permissions, and looks for programs of others at the same hooks. Says "
         "what each finding means and what to do.",
-        epilog=EPILOG,
-        formatter_class=RawDescriptionHelpFormatter,
+        EXAMPLES,
     )
     parser.add_argument(
         "--bpf-fs-path", default="/sys/fs/bpf", metavar="DIR", help="default: %(default)s"
@@ -46,7 +44,8 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
         "--cgroup2-path", default="", metavar="DIR", help="default: found in /proc/mounts"
     )
     parser.add_argument("-q", "--quiet", action="store_true", help="only warnings and failures")
-    parser.add_argument("-o", "--output", choices=("text", "json"), default="text")
+    parser.add_argument("-o", "--output", choices=("text", "json"), default="text",
+                        help="text or json (default: text)")  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> int:
