@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from benchmarks import _mesh, harness
+from benchmarks import _authz_live, _mesh, harness
 from benchmarks._contenders import CLIENT_CPU, PORT, SERVER_CPU, cookie
 from benchmarks._stage import Place, Stage, privately, settle, used_us
 from kmesh.bpf import lib, load
@@ -46,9 +46,10 @@ class Plan(NamedTuple):
     rounds: int
     slice_ms: int
     changes: int
+    connections: int
 
 
-FULL, QUICK = Plan(15, 200, 1000), Plan(2, 60, 50)
+FULL, QUICK = Plan(15, 200, 1000, 10_000), Plan(2, 60, 50, 500)
 
 
 class Door:
@@ -214,8 +215,9 @@ def show(results: dict[str, Any]) -> None:
     harness.show("authz: cost of a new connection, and rate of open ones", columns, rows)
     rows = [[f"{one['rules']:,}", f"{one['in_force_ms']:.1f}"] for one in results["rules"]]
     harness.show("authz: from the policy to its enforcement", ["rules", "ms"], rows)
-    found = results["hammered"]
-    print(", ".join(f"{name} {value:,.6g}" for name, value in found.items()))
+    for part in ("hammered", "evicted", "streamed"):
+        found = results[part].items()
+        print(f"{part}:", ", ".join(f"{name} {value:,.6g}" for name, value in found))
 
 
 def main() -> None:
@@ -234,6 +236,9 @@ def main() -> None:
             door = Door(stage)
             results = {"plan": plan._asdict(), "rules": by_rules(door, plan)}
             results["hammered"] = hammered(door, plan)
+            results["evicted"] = _authz_live.evicted(door, plan.connections)
+            door.plane.close()
+            results["streamed"] = _authz_live.streamed(stage, plan.changes)
     except Interrupted as signal:
         sys.exit(f"stopped by {signal}; everything was removed")
     show(results)
