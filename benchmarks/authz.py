@@ -114,14 +114,21 @@ class Door:
         return {"rate": count / found["seconds"], "p50_us": found["p50_us"], "cpu_us": used / count}
 
 
-def rules(count: int) -> Authorization:
-    """An ALLOW policy of so many rules; only the last one fits the client."""
+def rules(count: int, *, ports: bool = True) -> Authorization:
+    """An ALLOW policy of so many rules; only the last one fits the client. With ``ports`` no two
+    differ in one kind alone, so that each takes a bit; without they are one list of prefixes."""
     sources = [((0x0B_00_00_00 + 256 * i).to_bytes(4, "big"), 24) for i in range(count - 1)]
     sources.append((addr.parse(CLIENT)[12:], 32))
+    matches = [
+        Match(
+            source_ips=(addr.network(addr.from_wire(raw), plen),),
+            destination_ports=(PORT + count - 1 - index,) if ports else (),
+        )
+        for index, (raw, plen) in enumerate(sources)
+    ]
     return Authorization(
         "bench/p", "bench", PolicyScope.NAMESPACE, Action.ALLOW,
-        tuple(((Match(source_ips=(addr.network(addr.from_wire(raw), plen),)),),)
-              for raw, plen in sources),
+        tuple(((match,),) for match in matches),
     )  # fmt: skip
 
 
@@ -215,7 +222,7 @@ def show(results: dict[str, Any]) -> None:
     harness.show("authz: cost of a new connection, and rate of open ones", columns, rows)
     rows = [[f"{one['rules']:,}", f"{one['in_force_ms']:.1f}"] for one in results["rules"]]
     harness.show("authz: from the policy to its enforcement", ["rules", "ms"], rows)
-    for part in ("hammered", "evicted", "streamed"):
+    for part in ("listed", "hammered", "evicted", "streamed"):
         found = results[part].items()
         print(f"{part}:", ", ".join(f"{name} {value:,.6g}" for name, value in found))
 
@@ -235,6 +242,10 @@ def main() -> None:
             stage.start([stage.client, "stats", str(stage.cgroup("stats"))], Place(), wait=True)
             door = Door(stage)
             results = {"plan": plan._asdict(), "rules": by_rules(door, plan)}
+            listed = [door.policies(rules(RULES[-1], ports=False)) for _ in range(plan.rounds)]
+            results["listed"] = {
+                "prefixes": RULES[-1], "in_force_ms": 1000 * statistics.median(listed),
+            }  # fmt: skip
             results["hammered"] = hammered(door, plan)
             results["evicted"] = _authz_live.evicted(door, plan.connections)
             door.plane.close()

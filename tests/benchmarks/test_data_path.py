@@ -157,3 +157,15 @@ def wait_for(condition: Any) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def test_authorization(tmp_path: Path) -> None:
+    found, output = whole("authz", tmp_path)
+    assert [row["rules"] for row in found["rules"]] == [0, 1, 10, 1000, 10_000]
+    assert all(row["program_ns"] > 0 for row in found["rules"])
+    hammered, evicted, streamed = (found[part] for part in ("hammered", "evicted", "streamed"))
+    assert hammered["wrong"] == 0
+    assert min(hammered["allowed"], hammered["denied"]) > 0
+    assert (evicted["ended"], evicted["ended_wrongly"]) == (evicted["forbidden"], 0)
+    assert streamed["count"] > streamed["changes"]
+    assert "hammered:" in output

@@ -24,6 +24,7 @@ from kmesh.core.steer import Steering
 from kmesh.core.store import Store
 from tests.core import policies as some
 from tests.core.meshes import uid, workload
+from tests.core.test_policy_sets import pairs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -216,6 +217,12 @@ def policy(count: int, key: str = "a/p0") -> Authorization:
     return Authorization(key, "a", PolicyScope.NAMESPACE, Action.ALLOW, rules)
 
 
+def broad(count: int) -> Authorization:
+    """With so many rules of which no two can be joined."""
+    rules = tuple(((match,),) for match in pairs(count))
+    return Authorization("a/p0", "a", PolicyScope.NAMESPACE, Action.ALLOW, rules)
+
+
 def test_more_rules_than_a_set_holds_close_the_pod_and_say_so() -> None:
     kernel = FakeKernel(rows=1 << 20)
     law = Law(kernel)
@@ -224,13 +231,13 @@ def test_more_rules_than_a_set_holds_close_the_pod_and_say_so() -> None:
     )
     model = Model()
     law.begin(model)
-    law.feed(Change({"a/p0": policy(20_000)}))
+    law.feed(Change({"a/p0": broad(20_000)}))
     law.settle()
     assert set(asked(kernel).values()) == {Reason.EXEMPT, Reason.OVER_CAPACITY}
     assert {row.mode for row in law.steer.guards.pods_guarded.values()} == {GuardMode.REFUSE}
     assert law.steer.guards.statistics().closed == 2
     assert {row.why for row in law.steer.guards.pods_guarded.values()} == {
-        "16385 combinations of rules or more, 16384 fit"
+        "20000 combinations of rules or more, 16384 fit"
     }
     law.feed(Change({"a/p0": policy(100)}))
     law.settle()
@@ -245,7 +252,7 @@ def test_rows_that_do_not_fit_are_asked_for_and_close_the_pod_when_refused() -> 
     )
     law.begin(Model())
     law.settle()
-    law.feed(Change({"a/p0": policy(100)}))
+    law.feed(Change({"a/p0": broad(100)}))
     with pytest.raises(Full, match="km_row"):
         law.settle()
     law.steer.guards.refuse()

@@ -87,10 +87,34 @@ def test_matches_of_one_kind_take_one_bit() -> None:
     assert len(conjunctions(policy((negative,)))) == 3
 
 
+def pairs(count: int) -> tuple[Match, ...]:
+    """Matches of which no two differ in one kind alone."""
+    return tuple(
+        Match(destination_ports=(i,), source_ips=((i.to_bytes(16, "big"), 128),))
+        for i in range(count)
+    )
+
+
 def test_ten_thousand_rules_have_a_bit_each() -> None:
-    rules = tuple((one,) for one in ((match,) for match in ports(10_000)))
-    compiled = PolicySet([policy(*rules)])
+    compiled = PolicySet([policy(*(((match,),) for match in pairs(10_000)))])
     assert compiled.words == 157
     other, rows = compiled.ports()
     assert other == 0
     assert rows[77] == 1 << 77
+
+
+def test_rules_that_differ_in_one_kind_share_a_bit() -> None:
+    many = [((Match(source_ips=((i.to_bytes(16, "big"), 128),)),),) for i in range(20_000)]
+    (bit,) = conjunctions(policy(*many))
+    assert len(bit[0].source_ips) == 20_000
+    negative = [((Match(destination_ports=(i,), not_namespaces=(A,)),),) for i in (1, 2)]
+    assert len(conjunctions(policy(*negative))) == 1
+    assert len(conjunctions(policy(*negative, ((Match(destination_ports=(3,)),),)))) == 2
+
+
+def test_too_many_rules_are_refused_after_they_are_joined() -> None:
+    with pytest.raises(TooManyRules, match="20000 combinations of rules or more"):
+        PolicySet([policy(*(((match,),) for match in pairs(20_000)))])
+
+
+A = StringMatch("exact", "a")

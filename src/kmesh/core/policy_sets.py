@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 MOST_WORDS = 256
 MOST_BITS = 64 * MOST_WORDS
+MOST_COMBINATIONS = 4 * MOST_BITS  # before those are joined that can be
 EVERYWHERE = (bytes(16), 0)
 NOBODY_IN_PARTICULAR = Identity("\0", "\0", "\0")
 POSITIVE = (
@@ -33,7 +34,7 @@ Cidr = tuple[bytes, int]
 
 
 class TooManyRules(Exception):
-    """The policies of one workload need ``bits`` conjunctions; MOST_BITS fit."""
+    """The policies of one workload need ``bits`` conjunctions or more; MOST_BITS fit."""
 
     def __init__(self, bits: int) -> None:
         super().__init__(f"{bits} combinations of rules or more, {MOST_BITS} fit")
@@ -162,9 +163,31 @@ def conjunctions(policy: Authorization) -> list[Conjunction]:
     for rule in policy.rules:
         clauses = [merge(clause) for clause in rule if clause]
         count = len(found) + prod(len(clause) for clause in clauses)
-        if count > MOST_BITS:
+        if count > MOST_COMBINATIONS:
             raise TooManyRules(count)
         found += product(*clauses)
+    return join(found)
+
+
+def join(bits: Sequence[Conjunction]) -> list[Conjunction]:
+    """The same with fewer bits: those of one match that differ in the values of one positive kind
+    alone become one, as ten thousand rules for one prefix each do."""
+    found = list(dict.fromkeys(bits))
+    for kind in POSITIVE:
+        values: dict[Conjunction, list[Any]] = {}
+        joined: dict[Conjunction, None] = {}
+        for bit in found:
+            wanted = getattr(bit[0], kind) if len(bit) == 1 else ()
+            rest = (bit[0]._replace(**{kind: (True,)}),) if wanted else bit
+            joined[rest] = None
+            if wanted:
+                values.setdefault(rest, []).extend(wanted)
+        found = [
+            (bit[0]._replace(**{kind: tuple(dict.fromkeys(values[bit]))}),)
+            if bit in values
+            else bit
+            for bit in joined
+        ]
     return found
 
 
