@@ -178,17 +178,17 @@ def join(bits: Sequence[Conjunction]) -> list[Conjunction]:
         joined: dict[Conjunction, None] = {}
         for bit in found:
             wanted = getattr(bit[0], kind) if len(bit) == 1 else ()
-            rest = (bit[0]._replace(**{kind: (True,)}),) if wanted else bit
+            rest = _with(bit, kind, [True]) if wanted else bit
             joined[rest] = None
             if wanted:
                 values.setdefault(rest, []).extend(wanted)
-        found = [
-            (bit[0]._replace(**{kind: tuple(dict.fromkeys(values[bit]))}),)
-            if bit in values
-            else bit
-            for bit in joined
-        ]
+        found = [_with(bit, kind, values[bit]) if bit in values else bit for bit in joined]
     return found
+
+
+def _with(bit: Conjunction, kind: str, values: Iterable[Any]) -> Conjunction:
+    different: dict[str, Any] = {kind: tuple(dict.fromkeys(values))}
+    return (bit[0]._replace(**different),)
 
 
 def merge(clause: Sequence[Match]) -> list[Match]:
