@@ -29,7 +29,7 @@ from kmesh.core.segments import Segments
 from kmesh.core.steer import Steering
 from kmesh.core.store import Store
 from kmesh.errors import KmeshError
-from kmesh.state import cpu_seconds, describe, plain
+from kmesh.state import capacity, cpu_seconds, describe, plain
 from kmesh.tasks import admin
 from kmesh.tasks.admin import AdminServer
 from kmesh.tasks.admin_context import Context
@@ -198,7 +198,12 @@ class App:
             self.places,
             self._start_cpu,
         )
-        more = {"events": plain(self.events.statistics()), "observability": self.watch.state()}
+        more = {
+            "events": plain(self.events.statistics()),
+            "ring": plain(self.denials.statistics()),
+            "capacity": capacity(self.filler.statistics().maps),
+            "observability": self.watch.state(),
+        }
         return {**found, **more}
 
     def _forbids(self, found: Found) -> bool:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from kmesh.core.addr import is_ipv4, text
 from kmesh.core.dirty import EXACT
+from kmesh.tasks.top_sources import OPTIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from kmesh.bpf.tables import KernelTables
     from kmesh.core.commands import Owner
@@ -18,12 +19,16 @@ if TYPE_CHECKING:
     from kmesh.core.events import Json
     from kmesh.core.guards import Guards
     from kmesh.tasks.evict import Evictor
+    from kmesh.tasks.fill import Fill
     from kmesh.tasks.lag import Lag
     from kmesh.tasks.places import Places
     from kmesh.tasks.ring import RingReader
     from kmesh.tasks.supervisor import Supervisor
     from kmesh.tasks.writer import Writer
     from kmesh.tasks.xds import XdsClient
+
+
+FORGETTING = frozenset({"km_flow", "km_denial", "km_udp_out", "km_traffic"})
 
 
 def describe(
@@ -105,6 +110,20 @@ def authorization(
         "records": denials.statistics().records,
         "evictor": plain(evictor.statistics()),
         "places": plain(places.statistics()),
+    }
+
+
+def capacity(maps: Mapping[str, Fill]) -> dict[str, Json]:
+    """Fill and limit of every counted table; ``forgets``: the oldest row goes when it is full."""
+    return {
+        name: {
+            "used": fill.entries,
+            "capacity": fill.capacity,
+            "limit": fill.limit,
+            "option": OPTIONS.get(name, ""),
+            "forgets": name in FORGETTING,
+        }
+        for name, fill in maps.items()
     }
 
 

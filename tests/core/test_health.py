@@ -100,6 +100,9 @@ NOTES: list[tuple[dict[str, Any], str]] = [
     ({"capacity": {"km_vip": {"used": 9, "limit": 10, "option": "--max-vips"}}}, "9 of 10 rows"),
     ({"authorization__evictor": {"failures": 4}}, "4 times forbidden connections"),
     ({"restarts": {"xds": 2}}, "the task xds failed and was started again 2 times"),
+    ({"observability": {"switches": {"authz": False}}}, "authorization is switched off"),
+    ({"observability": {"access_log": {"dropped": 3}}}, "3 lines of the access log were dropped"),
+    ({"ring": {"records": 9, "lost": 2}}, "2 records of connections were lost"),
     ({"loop__recent": 0.25}, "stood still for 250 ms"),
 ]
 
@@ -111,6 +114,10 @@ def test_notes_leave_it_healthy(change: dict[str, Any], said: str) -> None:
     assert [finding.level for finding in found.findings] == ["note"]
     assert said in found.findings[0].what
     assert found.findings[0].next_step
+
+
+def test_tables_that_forget_may_be_full() -> None:
+    assert not judge(capacity={"km_flow": {"used": 10, "limit": 10, "forgets": True}}).findings
 
 
 def test_problems_come_first_and_are_counted() -> None:

@@ -37,7 +37,7 @@ def assess(state: State, pods: Pods, now: float) -> Health:
     """Judge a state; ``pods`` is what GET /enrol lists (None: not known), ``now`` Unix
     seconds. A part that the agent does not have is not judged.
     """
-    parts = (_xds, _tables, _pods, _guards, _fill, _process, _audit)
+    parts = (_xds, _tables, _pods, _guards, _fill, _process, _watching, _audit)
     findings = [finding for part in parts for finding in part(state, pods, now)]
     findings.sort(key=lambda finding: finding.level != PROBLEM)
     problems = [finding for finding in findings if finding.level == PROBLEM]
@@ -151,7 +151,7 @@ def _fill(state: State, _: object, __: float) -> Iterator[Finding]:
             yield Finding(NOTE, f"{used} of {limit} {name} are used", f"Raise {option} in time.")
     for name, row in state.get("capacity", {}).items():
         used, limit = row.get("used", 0), row.get("limit", 0)
-        if limit and used >= FULL * limit:
+        if limit and used >= FULL * limit and not row.get("forgets"):
             option = row.get("option") or "the limit"
             yield Finding(NOTE, f"{used} of {limit} rows of {name} are used", f"Raise {option}.")
 
@@ -165,6 +165,20 @@ def _process(state: State, _: object, __: float) -> Iterator[Finding]:
     if stall > LONG_STALL:
         what = f"the loop stood still for {stall * 1000:.0f} ms not long ago"
         yield Finding(NOTE, what, "Look for a lack of CPU time on the node.")
+
+
+def _watching(state: State, _: object, __: float) -> Iterator[Finding]:
+    if get(state, "observability.switches.authz", True) is False:
+        what = "authorization is switched off: no policy is enforced on this node"
+        yield Finding(NOTE, what, "Switch it on with `kmeshctl authz enable`.")
+    if lost := get(state, "ring.lost", 0):
+        what = f"{lost} records of connections were lost because the ring was full"
+        yield Finding(NOTE, what, "Raise --ring-size, or log less with --access-log-sample.")
+    log = get(state, "observability.access_log", {})
+    for word in ("dropped", "failed"):
+        if log.get(word):
+            what = f"{log[word]} lines of the access log were {word}"
+            yield Finding(NOTE, what, "Look at its disk, or log less with --access-log-sample.")
 
 
 def _audit(state: State, _: object, __: float) -> Iterator[Finding]:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 SLICE = 0.002  # seconds of the loop at a time
+PART = 1 << 18  # bytes of one write
 WRITE_WITHIN = 20.0  # seconds for a client to take what was written
 SORTED = 1024  # names that are sorted at a time
 JSON = "application/json"
@@ -54,10 +55,11 @@ async def stream(
 
 def _slice(pieces: Iterator[bytes]) -> tuple[bytes, bool]:
     found: list[bytes] = []
-    end = monotonic() + SLICE
+    size, end = 0, monotonic() + SLICE
     for piece in pieces:
         found.append(piece)
-        if monotonic() >= end:
+        size += len(piece)
+        if size >= PART or monotonic() >= end:
             return b"".join(found), True
     return b"".join(found), False
 

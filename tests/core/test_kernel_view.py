@@ -1,0 +1,57 @@
+"""Records of the kernel with names for ids; what cannot be believed is shown as that."""
+
+from __future__ import annotations
+
+from kmesh.abi.check import seal
+from kmesh.abi.layout import Slot, Vip, VipAction, VipKey
+from kmesh.core import addr
+from kmesh.core.kernel_view import Namer, backend, endpoints, frontend, record, service
+
+NAMES = Namer({7: "shop/web"}.get, {1: "a", 2: "b"}.get)  # type: ignore[arg-type]
+KEY = VipKey(addr.parse("10.9.0.1"), 0, 80, 128, 0).pack()
+GEN = 0x0102
+
+
+def value(**more: int) -> bytes:
+    fields = {"base": 1, "slots": 3, "service": 7, "gen": GEN, "port": 8080,
+              "action": int(VipAction.BALANCE), "reason": 3, "flags": 0, "waypoint_base": 0,
+              "waypoint_slots": 0, "check": 0}  # fmt: skip
+    return seal(KEY, Vip(**{**fields, **more}).pack())
+
+
+def slots() -> bytes:
+    ends = (("10.1.0.1", 1), ("10.1.0.1", 1), ("10.1.0.2", 2))
+    rows = [Slot(bytes(16), 0, 0, 0)]
+    rows += [Slot(addr.parse(address), workload, 8080, GEN) for address, workload in ends]
+    return b"".join(row.pack() for row in rows)
+
+
+def test_a_balanced_record() -> None:
+    found = record(KEY, value(), slots(), NAMES)
+    assert frontend(found) == {
+        "upstreamId": "shop/web", "address": "10.9.0.1", "port": 80, "view": 0,
+        "action": "balance", "reason": "balanced",
+    }  # fmt: skip
+    shape = service(found)
+    assert (shape["endpointCount"], shape["lbPolicy"]) == ("2", "BALANCE")
+    assert (shape["servicePort"], shape["targetPort"]) == ("80", "8080")
+    assert [(row["backendUid"], row["slots"]) for row in endpoints(found, NAMES)] == [
+        ("a", 2), ("b", 1),
+    ]  # fmt: skip
+
+
+def test_a_record_that_the_programs_do_not_believe() -> None:
+    raw = bytearray(value())
+    raw[0] ^= 1
+    found = record(KEY, bytes(raw), slots(), NAMES)
+    assert (found.action, found.reason, found.slots) == ("none", "inconsistent", ())
+
+
+def test_slots_of_another_generation_are_not_shown() -> None:
+    found = record(KEY, value(gen=GEN + 1), slots(), NAMES)
+    assert found.slots == ()
+
+
+def test_a_backend() -> None:
+    found = backend("a", addr.parse("10.1.0.1"), ["shop/web"])
+    assert (found["ip"], found["serviceCount"], found["services"]) == ("10.1.0.1", 1, ["shop/web"])
