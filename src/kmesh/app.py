@@ -34,6 +34,7 @@ from kmesh.tasks import admin
 from kmesh.tasks.admin import AdminServer
 from kmesh.tasks.admin_context import Context
 from kmesh.tasks.collect import Sources
+from kmesh.tasks.collect_logs import event_metrics
 from kmesh.tasks.events import Events
 from kmesh.tasks.evict import Evictor
 from kmesh.tasks.fill import Filler
@@ -91,6 +92,7 @@ class App:
             self.denials, self.labels, lambda on: self.watch.switches.hold("events", on)
         )
         self.watch = Watch(config, self._sources(), self.labels)
+        self.watch.sources.more["events"] = lambda: event_metrics(self.events)
         found = admin.routes(self._context(limits))
         self.pods = PodServer(Path(config.run_dir) / "kmesh.sock", self.writer, self.state, found)
         self.admin = self._admin(config, [*found, *self.pods.shared()])

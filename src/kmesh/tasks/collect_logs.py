@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from kmesh.core.exposition import Metric
     from kmesh.tasks.accesslog import LogWriter
+    from kmesh.tasks.events import Events
     from kmesh.tasks.otlp import Otlp
     from kmesh.tasks.switches import Switchboard
 
@@ -23,6 +24,12 @@ def log_metrics(log: LogWriter) -> Iterator[Metric]:
     yield one("kmesh_access_log_failed", found.failed)
     yield one("kmesh_access_log_waiting", found.waiting)
     yield one("kmesh_access_log_rotations", found.rotated)
+
+
+def event_metrics(events: Events) -> Iterator[Metric]:
+    """Readers of live events."""
+    for name, value in events.statistics()._asdict().items():
+        yield one(f"kmesh_events_{name}", value)
 
 
 def switch_metrics(switches: Switchboard) -> Iterator[Metric]:
