@@ -12,7 +12,7 @@ nox.options.default_venv_backend = "venv"
 nox.options.reuse_existing_virtualenvs = True
 nox.options.sessions = ["lint", "types", "bpf", "tests"]
 
-BENCHES = ("decode", "tables", "converge", "connect", "authz")
+BENCHES = ("decode", "tables", "converge", "connect", "authz", "render")
 
 
 def install(session: nox.Session, *extras: str) -> None:

@@ -79,3 +79,8 @@ def test_promtool_accepts_the_scrape_configuration(tmp_path: Path) -> None:
     shutil.copy(DEPLOY / "prometheus" / "alerts.yaml", tmp_path)
     found = promtool("check", "config", str(tmp_path / "scrape.yaml"))
     assert found.returncode == 0, found.stdout + found.stderr
+
+
+def test_the_documents_tables_are_as_the_catalogue_has_them() -> None:
+    tool = DEPLOY.parent / "tools" / "gen_metrics.py"
+    subprocess.run([sys.executable, str(tool), "--check"], check=True)

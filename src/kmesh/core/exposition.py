@@ -1,9 +1,9 @@
 """Metrics as text, a slice at a time.
 
 Two formats: Prometheus' text format 0.0.4 and OpenMetrics 1.0. Written here because the usual
-client library renders everything at once: measured on 100,000 series of Istio's labels,
-``prometheus_client.generate_latest`` holds the loop up for more than a second, and it has no way
-to yield in between. Here the text of a series' labels is made once, when the series is born.
+client library renders everything at once: 100,000 series of Istio's labels hold the loop up for
+five seconds in ``prometheus_client.generate_latest``, and it has no way to yield in between
+(benchmarks/render.py). Here the text of a series' labels is made once, when the series is born.
 """
 
 from __future__ import annotations

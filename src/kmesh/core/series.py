@@ -42,11 +42,13 @@ class SeriesStatistics(NamedTuple):
 
 
 class Table:
-    """Rows by label values. Columns of one family must be neighbours."""
+    """Rows by label values. Columns of one family are counted together or not at all."""
 
     def __init__(self, columns: Sequence[Column], most: int) -> None:
         self.columns, self._most = tuple(columns), most
         self._rows: OrderedDict[tuple[str, ...], Row] = OrderedDict()
+        # Rows by the columns that they have: passing over those without would hold the loop up.
+        self._with: list[dict[tuple[str, ...], Row]] = [{} for _ in self.columns]
         self._evicted = 0
 
     def add(
@@ -58,23 +60,24 @@ class Table:
         if row is None:
             row = self._rows[values] = Row(label_text(names, values), len(self.columns))
             if len(self._rows) > self._most:
-                self._rows.popitem(last=False)
-                self._evicted += 1
+                self._evict()
         else:
             self._rows.move_to_end(values)
         counts = row.counts
         for index, amount in enumerate(amounts):
             if amount is not None:
-                counts[index] = (counts[index] or 0) + amount
+                before = counts[index]
+                if before is None:
+                    self._with[index][values] = row
+                counts[index] = (before or 0) + amount
 
     def metrics(self) -> Iterator[Metric]:
         """A family after the other. Rows that come or go while this is read do not disturb it."""
-        rows = list(self._rows.values())
         families: dict[Family, list[tuple[int, str]]] = {}
         for index, (family, suffix) in enumerate(self.columns):
             families.setdefault(family, []).append((index, suffix))
         for family, parts in families.items():
-            yield Metric(family, _samples(rows, parts))
+            yield Metric(family, self._samples(parts))
 
     def rows(self) -> Iterator[tuple[tuple[str, ...], list[float | None]]]:
         """(label values, counters) of every row, the least used first."""
@@ -85,10 +88,13 @@ class Table:
         """For metrics and dumps."""
         return SeriesStatistics(len(self._rows), self._most, self._evicted)
 
+    def _samples(self, parts: list[tuple[int, str]]) -> Iterator[Sample]:
+        for row in list(self._with[parts[0][0]].values()):
+            for index, suffix in parts:
+                yield Sample(row.labels, row.counts[index] or 0, suffix)
 
-def _samples(rows: list[Row], parts: list[tuple[int, str]]) -> Iterator[Sample]:
-    for row in rows:
-        for index, suffix in parts:
-            value = row.counts[index]
-            if value is not None:
-                yield Sample(row.labels, value, suffix)
+    def _evict(self) -> None:
+        values, _ = self._rows.popitem(last=False)
+        for rows in self._with:
+            rows.pop(values, None)
+        self._evicted += 1
