@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kmesh.core.catalogue import GROUPS, PAIR_LABELS, POD_LABELS, TRAFFIC_LABELS
-from kmesh.core.exposition import Family
+
+if TYPE_CHECKING:
+    from kmesh.core.exposition import Family
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "observability.md"
 BEGIN, END = "<!-- tables: begin -->\n", "<!-- tables: end -->\n"
