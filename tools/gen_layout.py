@@ -22,7 +22,7 @@ STRUCTS = {
     "authz": (
         "guard_key", "guard", "row", "prefix_key", "prefix", "match_key", "match", "peer_key",
         "peer", "exempt", "verdict_key", "policy", "denial_key", "denial", "event",
-        "traffic_key", "traffic",
+        "traffic_key", "traffic", "log",
     ),
     "observe": ("conn", "kept"),
     "refuse": ("own",),
@@ -34,6 +34,8 @@ ENUMS = {
         "km_dimension": "Dimension",
         "km_verdict_kind": "Verdict",
         "km_event_kind": "EventKind",
+        "km_log_level": "LogLevel",
+        "km_log_code": "LogCode",
     },
     "observe": {"km_tally_kind": "Tally", "km_direction": "Direction"},
     "refuse": {},
@@ -44,6 +46,8 @@ PREFIXES = {
     "km_verdict_kind": "KM_VERDICT_",
     "km_event_kind": "KM_EVENT_",
     "km_tally_kind": "KM_TALLY_",
+    "km_log_level": "KM_LEVEL_",
+    "km_log_code": "KM_SAYS_",
 }
 ENDS = {"KM_REASONS", "KM_HOOKS", "KM_TALLIES"}
 CODES = {1: "B", 2: "H", 4: "I", 8: "Q"}

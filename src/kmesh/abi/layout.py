@@ -459,6 +459,30 @@ class EventKind(IntEnum):
     FAILED = 5
 
 
+class LogLevel(IntEnum):
+    """enum km_log_level."""
+
+    ERROR = 0
+    WARNING = 1
+    INFO = 2
+    DEBUG = 3
+
+
+class LogCode(IntEnum):
+    """enum km_log_code."""
+
+    STEERED = 0
+    LEFT = 1
+    REFUSED = 2
+    FORGETFUL = 3
+    TORN = 4
+    LET_IN = 5
+    KEPT_OUT = 6
+    WOULD_KEEP_OUT = 7
+    EVICTED = 8
+    UNSEEN = 9
+
+
 _GUARD_KEY = Struct("<16s")
 GUARD_KEY_SIZE = 16
 
@@ -797,7 +821,7 @@ class Event(NamedTuple):
         return cls(*_EVENT.unpack(raw))
 
 
-_TRAFFIC_KEY = Struct("<16sIIHHI")
+_TRAFFIC_KEY = Struct("<16sIIHHBBH")
 TRAFFIC_KEY_SIZE = 32
 
 
@@ -810,6 +834,8 @@ class TrafficKey(NamedTuple):
     port: int
     result: int
     direction: int
+    protocol: int
+    zero: int
 
     def pack(self) -> bytes:
         """The 32 bytes of the map."""
@@ -849,6 +875,35 @@ class Traffic(NamedTuple):
         return cls(*_TRAFFIC.unpack(raw))
 
 
+_LOG = Struct("<Q16s16sIIHHBBBB")
+LOG_SIZE = 56
+
+
+class Log(NamedTuple):
+    """struct km_log, 56 bytes."""
+
+    time: int
+    source: bytes
+    target: bytes
+    workload: int
+    what: int
+    source_port: int
+    target_port: int
+    code: int
+    level: int
+    hook: int
+    reason: int
+
+    def pack(self) -> bytes:
+        """The 56 bytes of the map."""
+        return _LOG.pack(*self)
+
+    @classmethod
+    def unpack(cls, raw: bytes) -> Self:
+        """From the bytes of the map."""
+        return cls(*_LOG.unpack(raw))
+
+
 class Tally(IntEnum):
     """enum km_tally_kind."""
 
@@ -856,9 +911,11 @@ class Tally(IntEnum):
     RECORDS = 1
     RECORDS_LOST = 2
     UNSEEN = 3
+    LOGS = 4
+    LOGS_LOST = 5
 
 
-TALLIES = 4
+TALLIES = 6
 
 
 class Direction(IntEnum):
@@ -944,4 +1001,4 @@ class Own(NamedTuple):
         return cls(*_OWN.unpack(raw))
 
 
-FINGERPRINT = bytes.fromhex("ebb43220b3d339aa2e5ca013e3b6680a51a11aa4c69447d26d85bd8212393f0e")
+FINGERPRINT = bytes.fromhex("4138a4d6778184ccd475e5010ccd2b30e9a402833946bff2df903358e7232b47")

@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 GROWING = ("km_vip", "km_slot", "km_row")
 TRIES = ("km_cidr", "km_prefix", "km_exempt")
 MAPPED = ("km_slot", "km_row")
-RINGS = ("km_events",)
+RINGS = ("km_events", "km_logs")
 NEXT = "_next"  # bpffs refuses names with a dot
 
 
@@ -52,6 +52,7 @@ class Sizes(NamedTuple):
     exempt: int = 1024
     replies: int = 1 << 14
     events: int = 1 << 20  # bytes
+    logs: int = 1 << 18  # bytes
     traffic: int = 1 << 14
 
     def of(self, name: str) -> int | None:
@@ -64,7 +65,7 @@ class Sizes(NamedTuple):
             "km_match": self.matches, "km_peer": self.peers, "km_exempt": self.exempt,
             "km_verdict": 4 * self.policies, "km_policy": self.policies,
             "km_denial": self.flows, "km_udp_out": self.replies, "km_events": self.events,
-            "km_traffic": self.traffic,
+            "km_traffic": self.traffic, "km_logs": self.logs,
         }  # fmt: skip
         return rows.get(name)
 

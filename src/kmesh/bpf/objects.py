@@ -21,7 +21,7 @@ JUDGE = (
     "km_policy",
     "km_denial",
 )
-OBSERVED = ("km_events", "km_traffic", "km_tallies")  # fmt: skip
+OBSERVED = ("km_events", "km_traffic", "km_tallies", "km_logs")
 ITERATOR = 28
 TCX_INGRESS = 46
 
@@ -58,7 +58,7 @@ CGROUP = {
 SOCK = Object(
     str(FOLDER / "sock.bpf.o"),
     tuple(Program(f"km_{hook}", kind, hook) for hook, kind in CGROUP.items()),
-    ("km_vip", "km_slot", "km_cidr", "km_pod", "km_flow", "km_origin", "km_meta", *SHARED),
+    ("km_vip", "km_slot", "km_cidr", "km_pod", "km_flow", "km_origin", "km_meta", *OBSERVED, *SHARED),
     sets_errno=True,
 )
 AUTHZ = Object(
@@ -69,7 +69,7 @@ AUTHZ = Object(
 EVICT = Object(
     str(FOLDER / "evict.bpf.o"),
     (Program("km_evict", ITERATOR),),
-    ("km_listener", *JUDGE, *SHARED),
+    ("km_listener", *JUDGE, *OBSERVED, *SHARED),
     without="open connections that a policy forbids are ended over sock_diag, one by one",
 )
 INGRESS = Object(
@@ -96,7 +96,7 @@ REFUSE = Object(
         Program("km_refuse4", CGROUP["connect4"], "refuse4"),
         Program("km_refuse6", CGROUP["connect6"], "refuse6"),
     ),
-    ("km_own", *JUDGE, *SHARED),
+    ("km_own", *JUDGE, *OBSERVED, *SHARED),
     sets_errno=True,
     without="clients are not refused before they have reached the server (--early-refusal)",
 )

@@ -348,14 +348,55 @@ struct km_event {
 };
 KM_ABI_ASSERT(km_event, 136);
 
-/* Traffic of a pod, by who and what is at the other end. */
+enum km_log_level {
+	KM_LEVEL_ERROR,
+	KM_LEVEL_WARNING,
+	KM_LEVEL_INFO,
+	KM_LEVEL_DEBUG,
+};
+
+enum km_log_code {
+	KM_SAYS_STEERED, /* source: VIP, target: endpoint, what: service */
+	KM_SAYS_LEFT, /* source: destination */
+	KM_SAYS_REFUSED, /* source: destination, what: service */
+	KM_SAYS_FORGETFUL, /* as steered, but the VIP will not be shown */
+	KM_SAYS_TORN, /* source: destination; rows of a table did not fit together */
+	KM_SAYS_LET_IN, /* source: client, target: pod, what: policy */
+	KM_SAYS_KEPT_OUT,
+	KM_SAYS_WOULD_KEEP_OUT,
+	KM_SAYS_EVICTED,
+	KM_SAYS_UNSEEN, /* source: local, target: remote */
+};
+
+/* A line of the programs' log. */
+struct km_log {
+	__u64 time; /* ns, CLOCK_MONOTONIC */
+	struct km_addr source;
+	struct km_addr target;
+	__u32 workload; /* of the pod */
+	__u32 what;
+	__u16 source_port;
+	__u16 target_port;
+	enum km_log_code code : 8;
+	enum km_log_level level : 8;
+	enum km_hook hook : 8;
+	enum km_reason reason : 8;
+};
+KM_ABI_ASSERT(km_log, 56);
+
+/*
+ * Traffic of a pod, by who and what is at the other end. Of UDP the flows that a pod
+ * begins are counted as opened, and the datagrams that are refused as failed.
+ */
 struct km_traffic_key {
 	struct km_addr remote;
 	__u32 workload;
 	__u32 service;
 	__u16 port; /* inbound: where the pod listens; outbound: 0 */
 	__u16 result; /* 0, or the errno by which connections failed; EACCES: denied */
-	enum km_direction direction : 32;
+	enum km_direction direction : 8;
+	__u8 protocol;
+	__u16 zero;
 };
 KM_ABI_ASSERT(km_traffic_key, 32);
 
@@ -378,6 +419,8 @@ enum km_tally_kind {
 	KM_TALLY_RECORDS, /* written to km_events */
 	KM_TALLY_RECORDS_LOST, /* it was full */
 	KM_TALLY_UNSEEN, /* connections that are not counted, for want of memory */
+	KM_TALLY_LOGS, /* written to km_logs */
+	KM_TALLY_LOGS_LOST,
 	KM_TALLIES,
 };
 

@@ -7,7 +7,7 @@
 #include <linux/in.h>
 
 #include "judge.h"
-#include "observe.h"
+#include "log.h"
 
 #define KM_ANSWER_WITHIN 120000000000ull /* ns; as long as a flow of datagrams is tracked */
 #define KM_RECORD_EVERY 1000000000ull
@@ -103,9 +103,22 @@ static __noinline void km_count_denied(struct km_question *q, struct km_answer *
 	key.remote = q->remote;
 	key.workload = answer->workload;
 	key.port = q->local_port;
+	key.protocol = q->protocol;
 	row = km_traffic_of(&key);
 	if (row)
 		__sync_fetch_and_add(&row->failed, 1);
+}
+
+static __noinline void km_log_verdict(struct km_question *q, struct km_answer *answer,
+				      enum km_hook hook, int reason, enum km_log_code code)
+{
+	if (!q || !answer)
+		return;
+	KM_LOG(km_switches(), .code = code, .hook = hook, .reason = reason,
+	       .level = code == KM_SAYS_LET_IN ? KM_LEVEL_DEBUG : KM_LEVEL_INFO,
+	       .source = q->remote, .source_port = q->remote_port, .target = q->local,
+	       .target_port = q->local_port, .workload = answer->workload,
+	       .what = code == KM_SAYS_WOULD_KEEP_OUT ? answer->dry_policy : answer->policy);
 }
 
 /* Whether the connection may come in; everything about it is counted and recorded. */
@@ -120,15 +133,17 @@ static __always_inline int km_lets_in(struct km_question *q, enum km_hook hook)
 	if (answer.dry && (reason == KM_ALLOWED || reason == KM_DENIED || reason == KM_NOT_ALLOWED)) {
 		km_tally(answer.dry_policy, KM_VERDICT_DRY_DENIED);
 		km_record(q, &answer, KM_EVENT_DRY_RUN, reason);
+		km_log_verdict(q, &answer, hook, reason, KM_SAYS_WOULD_KEEP_OUT);
 	}
 	if (km_may_pass(reason)) {
 		km_tally(answer.policy, KM_VERDICT_ALLOWED);
+		km_log_verdict(q, &answer, hook, reason, KM_SAYS_LET_IN);
 		return 1;
 	}
 	km_tally(answer.policy, KM_VERDICT_DENIED);
-	if (q->protocol == IPPROTO_TCP)
-		km_count_denied(q, &answer);
+	km_count_denied(q, &answer);
 	km_record(q, &answer, KM_EVENT_DENIED, reason);
+	km_log_verdict(q, &answer, hook, reason, KM_SAYS_KEPT_OUT);
 	return 0;
 }
 

@@ -78,6 +78,7 @@ static __always_inline struct km_traffic *km_row_of(struct km_conn *conn, __u16 
 		.port = conn->direction == KM_INBOUND ? conn->local_port : 0,
 		.result = result,
 		.direction = conn->direction,
+		.protocol = IPPROTO_TCP,
 	};
 
 	return km_traffic_of(&key);

@@ -9,6 +9,7 @@
 #include <bpf/bpf_helpers.h>
 
 #include "judge.h"
+#include "log.h"
 
 #define KM_FAMILY_INET 2
 #define KM_LISTENING 10
@@ -106,8 +107,12 @@ SEC("iter/tcp") int km_evict(struct bpf_iter__tcp *ctx)
 		return 0;
 	km_ends(sk, &q);
 	reason = km_judge(&q, &answer);
-	if (!km_may_pass(reason) && !bpf_sock_destroy(sk))
+	if (!km_may_pass(reason) && !bpf_sock_destroy(sk)) {
 		km_count(KM_EVICT, reason);
+		KM_LOG(switches, .code = KM_SAYS_EVICTED, .level = KM_LEVEL_INFO, .hook = KM_EVICT,
+		       .reason = reason, .source = q.remote, .source_port = q.remote_port, .target = q.local,
+		       .target_port = q.local_port, .workload = answer.workload, .what = answer.policy);
+	}
 	return 0;
 }
 

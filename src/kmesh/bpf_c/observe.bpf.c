@@ -9,6 +9,7 @@
 #include <bpf/bpf_helpers.h>
 
 #include "conn.h"
+#include "log.h"
 #include "loopback.h"
 
 #define KM_FAMILY_INET 2
@@ -46,13 +47,6 @@ static __noinline void km_ends6(struct bpf_sock_ops *ctx, struct km_conn *conn)
 	conn->remote.word[3] = KM_WORD(ctx->remote_ip6[3]);
 }
 
-static __always_inline struct km_switch *km_switches(void)
-{
-	__u32 zero = 0;
-
-	return bpf_map_lookup_elem(&km_switch, &zero);
-}
-
 /* A connection of an enrolled pod with somebody else, in a socket that is watched from now on. */
 static __noinline int km_begin(struct bpf_sock_ops *ctx, enum km_direction direction)
 {
@@ -87,6 +81,9 @@ static __noinline int km_begin(struct bpf_sock_ops *ctx, enum km_direction direc
 	kept = bpf_sk_storage_get(&km_conn, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
 	if (!kept) {
 		km_tally_up(KM_TALLY_UNSEEN);
+		KM_LOG(switches, .code = KM_SAYS_UNSEEN, .level = KM_LEVEL_WARNING,
+		       .source = conn.local, .source_port = conn.local_port, .target = conn.remote,
+		       .target_port = conn.remote_port, .workload = conn.workload);
 		return 0;
 	}
 	kept->conn = conn;

@@ -37,7 +37,8 @@ static __noinline __attribute__((unused)) void km_tally_up(enum km_tally_kind ki
  * The row of some traffic on this CPU. One that is new may push the oldest out: that
  * is seen by comparing how many were made with how many there are.
  */
-static __noinline struct km_traffic *km_traffic_of(struct km_traffic_key *key)
+static __noinline __attribute__((unused)) struct km_traffic *
+km_traffic_of(struct km_traffic_key *key)
 {
 	struct km_traffic *row, fresh = {};
 

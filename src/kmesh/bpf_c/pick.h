@@ -108,7 +108,7 @@ static __noinline int km_find_record(struct km_query *query, __u32 view, struct 
 	return found < 0 ? found : 1;
 }
 
-/* Reason code; *choice is filled when the reason is KM_BALANCED. */
+/* Reason code; *choice is filled when the reason is KM_BALANCED, its service with any record. */
 static __noinline int km_decide(struct km_query *query, __u32 view, struct km_choice *choice)
 {
 	struct km_vip vip;
@@ -126,6 +126,7 @@ static __noinline int km_decide(struct km_query *query, __u32 view, struct km_ch
 			return KM_NOT_MESH;
 		if (found < 0)
 			return KM_INCONSISTENT;
+		choice->service = vip.service;
 		if (vip.action != KM_ACTION_BALANCE)
 			return vip.reason;
 		index = vip.base + (__u32)(((__u64)query->roll * vip.slots) >> 32);
@@ -137,7 +138,6 @@ static __noinline int km_decide(struct km_query *query, __u32 view, struct km_ch
 			continue;
 		choice->addr = copy.addr;
 		choice->port = vip.port ? vip.port : copy.port;
-		choice->service = vip.service;
 		choice->workload = copy.workload;
 		return KM_BALANCED;
 	}

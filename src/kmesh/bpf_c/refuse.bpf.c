@@ -11,6 +11,7 @@
 
 #include "ctx.h"
 #include "judge.h"
+#include "log.h"
 
 #define KM_ALLOW 1
 #define KM_DENY 0
@@ -92,6 +93,9 @@ static __always_inline int km_ask_early(struct bpf_sock_addr *ctx, struct km_que
 	if (reason == KM_UNLISTED || km_may_pass(reason))
 		return KM_ALLOW;
 	km_count(KM_EARLY, reason);
+	KM_LOG(km_switches(), .code = KM_SAYS_KEPT_OUT, .level = KM_LEVEL_INFO, .hook = KM_EARLY,
+	       .reason = reason, .source = q->remote, .target = q->local, .target_port = q->local_port,
+	       .workload = answer.workload, .what = answer.policy);
 	if (km_has_set_retval)
 		bpf_set_retval(-ECONNREFUSED);
 	return KM_DENY;

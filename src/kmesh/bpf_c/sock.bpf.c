@@ -14,6 +14,8 @@
 #include <bpf/bpf_helpers.h>
 
 #include "ctx.h"
+#include "log.h"
+#include "loopback.h"
 #include "maps.h"
 #include "pick.h"
 
@@ -45,6 +47,87 @@ static __always_inline int km_verdict(__u32 hook, int reason)
 	if (km_has_set_retval)
 		bpf_set_retval(-ECONNREFUSED);
 	return KM_DENY;
+}
+
+/* What one run of a program decided. */
+struct km_case {
+	struct km_choice choice;
+	struct km_enrol enrol;
+	struct km_addr dialled;
+	__u16 port;
+	__u8 protocol;
+	__u8 hook;
+	__u8 reason;
+	__u8 refused;
+};
+
+static __noinline void km_count_flow(const struct km_case *it, const struct km_addr *remote)
+{
+	struct km_traffic_key key = { .direction = KM_OUTBOUND };
+	struct km_switch *switches = km_switches();
+	struct km_traffic *row;
+
+	if (!it || !remote || !switches || switches->metrics_off || km_is_loopback(remote))
+		return;
+	key.remote = *remote;
+	key.workload = it->enrol.workload;
+	key.service = it->choice.service;
+	key.protocol = it->protocol;
+	key.result = it->refused ? ECONNREFUSED : 0;
+	row = km_traffic_of(&key);
+	if (row && it->refused)
+		__sync_fetch_and_add(&row->failed, 1);
+	else if (row)
+		__sync_fetch_and_add(&row->opened, 1);
+}
+
+/* The application was told at once: the kernel's own TCP never hears of this attempt. */
+static __noinline void km_record_refusal(const struct km_case *it, __u64 socket)
+{
+	struct km_event *event;
+
+	if (!it)
+		return;
+	event = km_reserve();
+	if (!event)
+		return;
+	event->time = event->start = bpf_ktime_get_ns();
+	event->socket = socket;
+	event->remote = event->vip = it->dialled;
+	event->remote_port = event->vip_port = it->port;
+	event->workload = it->enrol.workload;
+	event->service = it->choice.service;
+	event->error = ECONNREFUSED;
+	event->reason = it->reason;
+	event->kind = KM_EVENT_FAILED;
+	event->protocol = it->protocol;
+	event->direction = KM_OUTBOUND;
+	km_submit(event);
+}
+
+static __noinline void km_log_case(const struct km_case *it)
+{
+	enum km_log_code code = KM_SAYS_LEFT;
+	enum km_log_level level = KM_LEVEL_DEBUG;
+
+	if (!it)
+		return;
+	if (it->reason == KM_BALANCED) {
+		code = KM_SAYS_STEERED;
+	} else if (it->reason == KM_NO_STORAGE) {
+		code = KM_SAYS_FORGETFUL;
+		level = KM_LEVEL_WARNING;
+	} else if (it->reason == KM_INCONSISTENT) {
+		code = KM_SAYS_TORN;
+		level = KM_LEVEL_ERROR;
+	} else if (it->refused) {
+		code = KM_SAYS_REFUSED;
+		level = KM_LEVEL_INFO;
+	}
+	KM_LOG(km_switches(), .code = code, .level = level, .hook = it->hook, .reason = it->reason,
+	       .source = it->dialled, .source_port = it->port, .target = it->choice.addr,
+	       .target_port = it->choice.port, .workload = it->enrol.workload,
+	       .what = it->choice.service);
 }
 
 /* socket: NULL rolls anew, else the roll is the socket's own and its cookie is set. */
@@ -95,15 +178,14 @@ static __always_inline int km_remember_origin(struct bpf_sock *sk, const struct 
 	return KM_BALANCED;
 }
 
-static __always_inline int km_connect(struct bpf_sock_addr *ctx, __u32 hook, struct km_addr *dst,
-				      struct km_choice *choice)
+static __always_inline int km_connect(struct bpf_sock_addr *ctx, struct km_case *it)
 {
-	struct km_query query = { .addr = *dst };
+	struct km_query query = { .addr = it->dialled };
+	struct km_choice *choice = &it->choice;
 	struct bpf_sock *sk = ctx->sk;
-	struct km_enrol enrol = {};
-	int reason = km_look_up(ctx, &query, choice, NULL, &enrol);
+	int reason = km_look_up(ctx, &query, choice, NULL, &it->enrol);
 
-	if (reason == KM_BALANCED && hook == KM_CONNECT4 && !km_is_mapped(&choice->addr))
+	if (reason == KM_BALANCED && it->hook == KM_CONNECT4 && !km_is_mapped(&choice->addr))
 		reason = KM_FAMILY;
 	if (sk && reason == KM_BALANCED)
 		reason = km_remember_origin(sk, &query, choice);
@@ -113,48 +195,21 @@ static __always_inline int km_connect(struct bpf_sock_addr *ctx, __u32 hook, str
 }
 
 /*
- * What a pod sends from an unconnected socket may be answered, whatever its policies
- * say: the answer looks like any other datagram that comes in.
- */
-static __always_inline void km_expect_answer(struct bpf_sock_addr *ctx, __u32 workload,
-					     const struct km_addr *remote, __u16 port)
-{
-	struct km_sent_key key = { .remote = *remote, .remote_port = port, .workload = workload };
-	struct km_sent sent = { .time = bpf_ktime_get_ns() };
-	struct bpf_sock *sk = ctx->sk;
-	struct km_sent *known;
-
-	if (!sk)
-		return;
-	key.local_port = (__u16)sk->src_port;
-	known = bpf_map_lookup_elem(&km_udp_out, &key);
-	if (known)
-		known->time = sent.time;
-	else
-		bpf_map_update_elem(&km_udp_out, &key, &sent, BPF_ANY);
-}
-
-/*
  * A socket that sends datagrams to one VIP keeps its endpoint while the set of
  * endpoints stays: the roll comes from the socket and the destination.
  */
-static __always_inline int km_sendmsg(struct bpf_sock_addr *ctx, __u32 hook, struct km_addr *dst,
-				      struct km_choice *choice)
+static __always_inline int km_sendmsg(struct bpf_sock_addr *ctx, struct km_case *it)
 {
-	struct km_query query = { .addr = *dst };
+	struct km_query query = { .addr = it->dialled };
+	struct km_choice *choice = &it->choice;
 	struct km_flow_key key = {};
-	struct km_flow flow = { .vip = *dst };
+	struct km_flow flow = { .vip = it->dialled };
 	struct km_flow *known;
-	struct km_enrol enrol = {};
-	int reason = km_look_up(ctx, &query, choice, &key.socket, &enrol);
+	int reason = km_look_up(ctx, &query, choice, &key.socket, &it->enrol);
 
-	if (reason != KM_BALANCED) {
-		if (reason != KM_NOT_ENROLLED)
-			km_expect_answer(ctx, enrol.workload, dst, km_get_port(ctx));
+	if (reason != KM_BALANCED)
 		return reason;
-	}
-	km_expect_answer(ctx, enrol.workload, &choice->addr, choice->port);
-	if (km_is_mapped(&choice->addr) != (hook == KM_SENDMSG4))
+	if (km_is_mapped(&choice->addr) != (it->hook == KM_SENDMSG4))
 		return KM_FAMILY;
 	key.backend = choice->addr;
 	key.port = choice->port;
@@ -166,6 +221,54 @@ static __always_inline int km_sendmsg(struct bpf_sock_addr *ctx, __u32 hook, str
 	if (bpf_map_update_elem(&km_flow, &key, &flow, BPF_ANY))
 		return KM_NO_STORAGE;
 	return KM_BALANCED;
+}
+
+/*
+ * What a pod sends from an unconnected socket may be answered, whatever its policies
+ * say: the answer looks like any other datagram that comes in.
+ */
+static __always_inline void km_expect_answer(struct bpf_sock_addr *ctx, struct km_case *it,
+					     const struct km_addr *remote, __u16 port)
+{
+	struct km_sent_key key = {
+		.remote = *remote,
+		.remote_port = port,
+		.workload = it->enrol.workload,
+	};
+	struct km_sent sent = { .time = bpf_ktime_get_ns() };
+	struct bpf_sock *sk = ctx->sk;
+	struct km_sent *known;
+
+	if (!sk)
+		return;
+	key.local_port = (__u16)sk->src_port;
+	known = bpf_map_lookup_elem(&km_udp_out, &key);
+	if (known) {
+		known->time = sent.time;
+		return;
+	}
+	bpf_map_update_elem(&km_udp_out, &key, &sent, BPF_ANY);
+	km_count_flow(it, remote);
+}
+
+/* Connects and datagrams of enrolled pods: what is refused, and where UDP begins. */
+static __always_inline void km_report(struct bpf_sock_addr *ctx, struct km_case *it)
+{
+	int steered = it->reason == KM_BALANCED || it->reason == KM_NO_STORAGE;
+	const struct km_addr *remote = steered ? &it->choice.addr : &it->dialled;
+	struct km_switch *switches = km_switches();
+
+	it->protocol = KM_CTX_WORD(ctx, protocol);
+	km_log_case(it);
+	if (it->refused) {
+		km_count_flow(it, &it->dialled);
+		if (switches && switches->access_log)
+			km_record_refusal(it, bpf_get_socket_cookie(ctx));
+	} else if (it->protocol == IPPROTO_UDP && it->hook <= KM_CONNECT6) {
+		km_count_flow(it, remote);
+	} else if (it->protocol == IPPROTO_UDP) {
+		km_expect_answer(ctx, it, remote, steered ? it->choice.port : it->port);
+	}
 }
 
 /* peer: what the kernel would show; becomes what the application dialled. */
@@ -206,20 +309,24 @@ static __always_inline int km_restore(struct bpf_sock_addr *ctx, struct km_addr 
 	return KM_RESTORED;
 }
 
-#define KM_FORWARD(name, section, hook, get, set, step)                          \
-	SEC(section) int name(struct bpf_sock_addr *ctx)                          \
-	{                                                                         \
-		struct km_choice choice = {};                                     \
-		struct km_addr dst;                                               \
-		int reason;                                                       \
-                                                                                  \
-		get(ctx, &dst);                                                   \
-		reason = step(ctx, hook, &dst, &choice);                          \
-		if (reason == KM_BALANCED || reason == KM_NO_STORAGE) {           \
-			set(ctx, &choice.addr);                                   \
-			km_set_port(ctx, choice.port);                            \
-		}                                                                 \
-		return km_verdict(hook, reason);                                  \
+#define KM_FORWARD(name, section, number, get, set, step)                        \
+	SEC(section) int name(struct bpf_sock_addr *ctx)                         \
+	{                                                                        \
+		struct km_case it = { .hook = number };                          \
+		int verdict;                                                     \
+                                                                                 \
+		get(ctx, &it.dialled);                                           \
+		it.port = km_get_port(ctx);                                      \
+		it.reason = step(ctx, &it);                                      \
+		if (it.reason == KM_BALANCED || it.reason == KM_NO_STORAGE) {    \
+			set(ctx, &it.choice.addr);                               \
+			km_set_port(ctx, it.choice.port);                        \
+		}                                                                \
+		verdict = km_verdict(number, it.reason);                         \
+		it.refused = verdict == KM_DENY;                                 \
+		if (it.reason != KM_NOT_ENROLLED)                                \
+			km_report(ctx, &it);                                             \
+		return verdict;                                                  \
 	}
 
 #define KM_BACKWARD(name, section, hook, get, set, datagrams)                    \

@@ -8,6 +8,7 @@
 #include <bpf/bpf_helpers.h>
 
 #include "conn.h"
+#include "log.h"
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 struct bpf_iter__bpf_sk_storage_map {
@@ -18,10 +19,9 @@ struct bpf_iter__bpf_sk_storage_map {
 SEC("iter/bpf_sk_storage_map") int km_sweep(struct bpf_iter__bpf_sk_storage_map *ctx)
 {
 	struct sock *sk = ctx->sk;
-	struct km_switch *switches;
+	struct km_switch *switches = km_switches();
 	struct km_kept *kept;
 	struct tcp_sock *tp;
-	__u32 zero = 0;
 	__u64 socket;
 
 	if (!sk)
@@ -32,7 +32,6 @@ SEC("iter/bpf_sk_storage_map") int km_sweep(struct bpf_iter__bpf_sk_storage_map 
 	kept = bpf_sk_storage_get(&km_conn, tp, 0, 0);
 	if (!kept || kept->conn.state != KM_CONN_OPEN || !km_tell(kept, tp, 0))
 		return 0;
-	switches = bpf_map_lookup_elem(&km_switch, &zero);
 	if (!switches || !(switches->access_log & KM_LOG_STEPS))
 		return 0;
 	socket = bpf_get_socket_cookie(tp);
