@@ -20,6 +20,7 @@ from kmesh import __version__
 from kmesh.abi.layout import Reason
 from kmesh.bpf import load
 from kmesh.bpf.tables import KernelTables
+from kmesh.core.bpflog import Names
 from kmesh.core.commands import ROW, Op, Phase
 from kmesh.core.delta import Session
 from kmesh.core.events import ADDRESS
@@ -33,8 +34,9 @@ from kmesh.state import capacity, cpu_seconds, describe, plain
 from kmesh.tasks import admin
 from kmesh.tasks.admin import AdminServer
 from kmesh.tasks.admin_context import Context
+from kmesh.tasks.bpflog import BpfLog
 from kmesh.tasks.collect import Sources
-from kmesh.tasks.collect_logs import event_metrics
+from kmesh.tasks.collect_logs import bpf_log_metrics, event_metrics
 from kmesh.tasks.events import Events
 from kmesh.tasks.evict import Evictor
 from kmesh.tasks.fill import Filler
@@ -88,11 +90,14 @@ class App:
         self.filler = Filler(self.plane, self.writer, limits, self._planned)
         reader = NameReader(self.session.held(ADDRESS))
         self.labels = Labels(self.steering, reader.workload, reader.service)
+        names = Names(self.labels.uid, self.labels.service_key, self.steering.guards.names.name)
+        self.bpf_log = BpfLog(self.plane, names)
         self.events = Events(
             self.denials, self.labels, lambda on: self.watch.switches.hold("events", on)
         )
         self.watch = Watch(config, self._sources(), self.labels)
         self.watch.sources.more["events"] = lambda: event_metrics(self.events)
+        self.watch.sources.more["bpf log"] = lambda: bpf_log_metrics(self.bpf_log.statistics())
         found = admin.routes(self._context(limits))
         self.pods = PodServer(Path(config.run_dir) / "kmesh.sock", self.writer, self.state, found)
         self.admin = self._admin(config, [*found, *self.pods.shared()])
@@ -170,6 +175,7 @@ class App:
                 tasks.start_soon(self.supervisor.keep, "places", self.places.run)
                 tasks.start_soon(self.supervisor.keep, "traffic", self.traffic.run)
                 tasks.start_soon(self.denials.run)
+                tasks.start_soon(self.bpf_log.run)
                 tasks.start_soon(self._spare_the_collector)
                 await tasks.start(self.pods.run)
                 self.watch.start(tasks)
@@ -203,6 +209,7 @@ class App:
         more = {
             "events": plain(self.events.statistics()),
             "ring": plain(self.denials.statistics()),
+            "bpf_log": plain(self.bpf_log.statistics()),
             "capacity": capacity(self.filler.statistics().maps),
             "observability": self.watch.state(),
         }
@@ -247,6 +254,7 @@ def sizes(config: Config) -> load.Sizes:
         policies=config.max_policies,
         traffic=config.max_traffic,
         events=config.ring_size,
+        logs=config.log_ring_size,
     )
 
 

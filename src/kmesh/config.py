@@ -144,6 +144,9 @@ class Config:
     ring_size: int = row(
         DATA, "--ring-size", "", values.power_of_two(1 << 12, 1 << 30), "1MiB",
         "bytes of the buffer for records of connections and denials, a power of two")
+    log_ring_size: int = row(
+        DATA, "--log-ring-size", "", values.power_of_two(1 << 12, 1 << 30), "256KiB",
+        "bytes of the buffer for the programs' own log, a power of two")
     segment_rest: float = row(
         DATA, "--segment-rest", "", values.seconds(0, 60), "2",
         "seconds before the slots of a replaced endpoint set are used again")

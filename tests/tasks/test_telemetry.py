@@ -52,8 +52,8 @@ class Bench:
 
 def test_counters_of_a_client_and_its_server() -> None:
     bench = Bench()
-    out = TrafficKey(THERE, bench.client, bench.web, 0, 0, Direction.OUTBOUND)
-    in_ = TrafficKey(HERE, bench.server, 0, 8080, 0, Direction.INBOUND)
+    out = TrafficKey(THERE, bench.client, bench.web, 0, 0, Direction.OUTBOUND, 6, 0)
+    in_ = TrafficKey(HERE, bench.server, 0, 8080, 0, Direction.INBOUND, 6, 0)
     grown = NOTHING._replace(opened=2, closed=1, sent=100, received=7, rtt_us=500, min_rtt_us=100)
     bench.telemetry.count([(out, grown), (in_, grown._replace(sent=7, received=100))])
     lines = [line for line in bench.text().splitlines() if "received_bytes_total{" in line]
@@ -72,7 +72,7 @@ def test_counters_of_a_client_and_its_server() -> None:
 )
 def test_failures_have_flags_and_reasons(error: int, flags: str, why: str) -> None:
     bench = Bench()
-    key = TrafficKey(HERE, bench.server, 0, 8080, error, Direction.INBOUND)
+    key = TrafficKey(HERE, bench.server, 0, 8080, error, Direction.INBOUND, 6, 0)
     bench.telemetry.count([(key, NOTHING._replace(failed=4))])
     (line,) = [x for x in bench.text().splitlines() if x.startswith("kmesh_connection_failures")]
     assert f'response_flags="{flags}",reason="{why}"' in line and line.endswith(" 4")
@@ -80,7 +80,7 @@ def test_failures_have_flags_and_reasons(error: int, flags: str, why: str) -> No
 
 def test_nothing_is_counted_while_metrics_are_off() -> None:
     bench = Bench(metrics=False)
-    key = TrafficKey(THERE, bench.client, bench.web, 0, 0, Direction.OUTBOUND)
+    key = TrafficKey(THERE, bench.client, bench.web, 0, 0, Direction.OUTBOUND, 6, 0)
     bench.telemetry.count([(key, NOTHING._replace(opened=2))])
     assert "istio_tcp" not in bench.text()
 
@@ -176,7 +176,7 @@ def test_what_comes_before_the_mesh_is_known_waits_for_its_names() -> None:
         labels(made), bench.series, [bench.logged.extend], ready=lambda: bool(ready)
     )
     telemetry.switched(Settings(access_log=True))
-    key = TrafficKey(THERE, enrol(made, CLIENT, 1), 0, 0, 0, Direction.OUTBOUND)
+    key = TrafficKey(THERE, enrol(made, CLIENT, 1), 0, 0, 0, Direction.OUTBOUND, 6, 0)
     for _ in range(3):
         telemetry.count([(key, NOTHING._replace(opened=2))])
         telemetry.take([bench.connection()])

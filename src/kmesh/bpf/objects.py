@@ -58,7 +58,17 @@ CGROUP = {
 SOCK = Object(
     str(FOLDER / "sock.bpf.o"),
     tuple(Program(f"km_{hook}", kind, hook) for hook, kind in CGROUP.items()),
-    ("km_vip", "km_slot", "km_cidr", "km_pod", "km_flow", "km_origin", "km_meta", *OBSERVED, *SHARED),
+    (
+        "km_vip",
+        "km_slot",
+        "km_cidr",
+        "km_pod",
+        "km_flow",
+        "km_origin",
+        "km_meta",
+        *OBSERVED,
+        *SHARED,
+    ),
     sets_errno=True,
 )
 AUTHZ = Object(

@@ -393,7 +393,7 @@ struct km_traffic_key {
 	__u32 workload;
 	__u32 service;
 	__u16 port; /* inbound: where the pod listens; outbound: 0 */
-	__u16 result; /* 0, or the errno by which connections failed; EACCES: denied */
+	__u16 result; /* 0; errno; EACCES: a policy denied it; EPERM: refused at connect */
 	enum km_direction direction : 8;
 	__u8 protocol;
 	__u16 zero;

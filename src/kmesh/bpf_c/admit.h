@@ -115,7 +115,7 @@ static __noinline void km_log_verdict(struct km_question *q, struct km_answer *a
 	if (!q || !answer)
 		return;
 	KM_LOG(km_switches(), .code = code, .hook = hook, .reason = reason,
-	       .level = code == KM_SAYS_LET_IN ? KM_LEVEL_DEBUG : KM_LEVEL_INFO,
+	       .level = KM_LEVEL_DEBUG, /* what is denied has records of its own */
 	       .source = q->remote, .source_port = q->remote_port, .target = q->local,
 	       .target_port = q->local_port, .workload = answer->workload,
 	       .what = code == KM_SAYS_WOULD_KEEP_OUT ? answer->dry_policy : answer->policy);

@@ -73,7 +73,7 @@ static __noinline void km_count_flow(const struct km_case *it, const struct km_a
 	key.workload = it->enrol.workload;
 	key.service = it->choice.service;
 	key.protocol = it->protocol;
-	key.result = it->refused ? ECONNREFUSED : 0;
+	key.result = it->refused ? EPERM : 0;
 	row = km_traffic_of(&key);
 	if (row && it->refused)
 		__sync_fetch_and_add(&row->failed, 1);
@@ -97,7 +97,7 @@ static __noinline void km_record_refusal(const struct km_case *it, __u64 socket)
 	event->remote_port = event->vip_port = it->port;
 	event->workload = it->enrol.workload;
 	event->service = it->choice.service;
-	event->error = ECONNREFUSED;
+	event->error = km_has_set_retval ? ECONNREFUSED : EPERM;
 	event->reason = it->reason;
 	event->kind = KM_EVENT_FAILED;
 	event->protocol = it->protocol;

@@ -39,6 +39,7 @@ QUALITY = (
     Column(FAMILIES["kmesh_connection_min_rtt_seconds"], "_count"),
 )
 QUALITY_LABELS = FAMILIES["kmesh_connection_retransmits"].labels
+UDP = (Column(FAMILIES["kmesh_udp_flows"]), Column(FAMILIES["kmesh_udp_refused"]))
 FAILURES = (Column(FAMILIES["kmesh_connection_failures"]),)
 FAILURE_LABELS = FAMILIES["kmesh_connection_failures"].labels
 # Upstream's spelling, and its labels: what is not known is "-" there.
@@ -88,6 +89,7 @@ class TrafficSeries:
             "istio": Table(ISTIO, most),
             "quality": Table(QUALITY, most),
             "failures": Table(FAILURES, most),
+            "udp": Table(UDP, most),
         }
         if upstream:
             self.tables["upstream_service"] = Table(UPSTREAM_SERVICE, most)
@@ -119,6 +121,11 @@ class TrafficSeries:
             self.tables["quality"].add(QUALITY_LABELS, _pair(ends), amounts)
         if "upstream_service" in self.tables:
             self._upstream(ends, counts, address)
+
+    def count_udp(self, ends: Ends, counts: Counts) -> None:
+        """Add flows that began, and datagrams that were refused."""
+        amounts = (counts.opened or None, counts.failed or None)
+        self.tables["udp"].add(QUALITY_LABELS, _pair(ends), amounts)
 
     def metrics(self) -> Iterator[Metric]:
         """Every series, and how many there are."""

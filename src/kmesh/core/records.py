@@ -35,11 +35,14 @@ class Denial(NamedTuple):
 
 
 class Connection(NamedTuple):
-    """A step in the life of a TCP connection of a pod on this node, or an attempt that failed.
+    """A step in the life of a TCP connection of a pod on this node, or an attempt that failed; also
+    a datagram that was refused where it was sent.
 
     Times are nanoseconds of the kernel's monotonic clock, addresses 16 bytes; ids are this node's
     (0: none); bytes are the application's since the connection began. ``error`` is the errno by
     which it ended, 0 when both ends closed it; ``vip`` is zeros when no VIP was dialled.
+    ``reason`` says why the mesh refused it before it began, empty when it did not: then the local
+    address is not known, and the remote one is what was dialled.
     """
 
     kind: EventKind
@@ -63,6 +66,7 @@ class Connection(NamedTuple):
     min_rtt_us: int
     retransmits: int
     lost: int
+    reason: str = ""
 
 
 Record = Denial | Connection
@@ -84,6 +88,7 @@ def record(event: Event, steering: Steering) -> Record:
         event.workload, event.service, event.local, event.local_port, event.remote,
         event.remote_port, event.vip, event.vip_port, event.start, event.time, event.sent,
         event.received, event.rtt_us, event.min_rtt_us, event.retransmits, event.lost,
+        Reason(event.reason).name.lower() if event.reason else "",
     )  # fmt: skip
 
 

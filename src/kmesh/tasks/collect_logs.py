@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from kmesh.core.switches import LEVELS
 from kmesh.tasks.collect import many, one
 
 if TYPE_CHECKING:
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
 
     from kmesh.core.exposition import Metric
     from kmesh.tasks.accesslog import LogWriter
+    from kmesh.tasks.bpflog import BpfLogStatistics
     from kmesh.tasks.events import Events
     from kmesh.tasks.otlp import Otlp
     from kmesh.tasks.switches import Switchboard
@@ -45,3 +47,11 @@ def otlp_metrics(otlp: Otlp) -> Iterator[Metric]:
     yield many("kmesh_otlp_sent", (((signal,), n) for signal, n in found.sent.items()))
     yield many("kmesh_otlp_failed", (((signal,), n) for signal, n in found.failed.items()))
     yield many("kmesh_otlp_dropped", (((signal,), n) for signal, n in found.dropped.items()))
+
+
+def bpf_log_metrics(found: BpfLogStatistics) -> Iterator[Metric]:
+    """The programs' own log."""
+    rows = (((each,), found.lines.get(each, 0)) for each in LEVELS)
+    yield many("kmesh_log_lines", rows)
+    yield one("kmesh_log_lost", found.lost)
+    yield one("kmesh_log_unwritten", found.unwritten)

@@ -37,6 +37,25 @@ class RingStatistics(NamedTuple):
     lost: int
 
 
+async def keep_reading(fd: int, turn: Callable[[], bool]) -> None:
+    """Call ``turn`` until cancelled: when the kernel says that a quarter of the ring is full, and
+    now and then. It says whether there is more; others have the loop in between."""
+    loop, wake = get_running_loop(), anyio.Event()
+
+    def full() -> None:
+        wake.set()
+
+    loop.add_reader(fd, full)
+    try:
+        while True:
+            more = turn()
+            wake = anyio.Event()
+            with anyio.move_on_after(0 if more else EVERY):
+                await wake.wait()
+    finally:
+        loop.remove_reader(fd)
+
+
 class RingReader:
     """Tells every subscriber about records; logs denials, and keeps the last of them for dumps."""
 
@@ -57,20 +76,9 @@ class RingReader:
 
     async def run(self) -> None:
         """Read until cancelled: when the kernel says that a quarter is full, and now and then."""
-        loop, wake = get_running_loop(), anyio.Event()
-
-        def full() -> None:
-            wake.set()
-
-        loop.add_reader(self._fd, full)
         try:
-            while True:
-                more = self._turn()
-                wake = anyio.Event()
-                with anyio.move_on_after(0 if more else EVERY):
-                    await wake.wait()
+            await keep_reading(self._fd, self._turn)
         finally:
-            loop.remove_reader(self._fd)
             self._ring.close()
 
     def statistics(self) -> RingStatistics:

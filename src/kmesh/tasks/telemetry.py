@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import time
 from errno import EACCES, errorcode
+from socket import IPPROTO_UDP
 from typing import TYPE_CHECKING, TypeVar
 
 import anyio
@@ -86,6 +87,9 @@ class Telemetry:
                 grown.retransmits, grown.lost, grown.rtt_us / 1e6, grown.min_rtt_us / 1e6,
                 grown.closed,
             )  # fmt: skip
+            if key.protocol == IPPROTO_UDP:
+                self._series.count_udp(ends, counts)
+                continue
             flags = FINE if not key.result else DENIED if key.result == EACCES else CONNECT
             server = addr.text(key.remote) if outbound else ""
             self._series.count(ends, flags, counts, reason(key.result), server)
@@ -153,6 +157,8 @@ class Telemetry:
         here, there = (one.local, one.local_port), (one.remote, one.remote_port)
         what = "connection failed" if one.kind is EventKind.FAILED else "connection closed"
         error = f"{what}: {os.strerror(one.error)} (os error {one.error})" if one.error else ""
+        if one.reason:
+            error = f"connection refused by the mesh: {one.reason.replace('_', ' ')}"
         return Entry(
             one.time + offset, MESSAGES[one.kind], one.outbound,
             here if one.outbound else there, there if one.outbound else here,

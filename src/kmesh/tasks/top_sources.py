@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from socket import IPPROTO_UDP
 from typing import TYPE_CHECKING
 
 from kmesh.abi.layout import Direction
@@ -108,6 +109,8 @@ class Follower:
             self._grown.clear()
             return
         for key, traffic in rows:
+            if key.protocol == IPPROTO_UDP:
+                continue
             flow = self._flow(key)
             counts = counts_of(key.result, traffic)
             have = self._grown.get(flow)
