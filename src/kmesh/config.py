@@ -198,6 +198,10 @@ class Config:
     otlp_interval: float = row(
         WATCH, "--otlp-interval", "", values.seconds(0.1, 86400), "60",
         "seconds between two exports of metrics")
+    probe_address: Listen | None = row(
+        WATCH, "--probe-address", "", values.listen, ":15021",
+        "where the kubelet asks /healthz/ready and /healthz/live: host:port or :port; empty for "
+        "nowhere", empty=True)
     profiling: bool = row(
         WATCH, "--profiling", "", values.boolean, "false",
         "let the kernel measure the run time of BPF programs", bare="true")

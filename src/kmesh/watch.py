@@ -11,8 +11,10 @@ from kmesh.core.switches import Settings
 from kmesh.tasks.accesslog import Descriptor, LogWriter, RotatingFile
 from kmesh.tasks.collect_logs import log_metrics, otlp_metrics, switch_metrics
 from kmesh.tasks.collector import Collector
+from kmesh.tasks.listener import Listener
 from kmesh.tasks.metrics import MetricsServer
 from kmesh.tasks.otlp import Otlp
+from kmesh.tasks.probes import Probes
 from kmesh.tasks.switches import Switchboard
 from kmesh.tasks.telemetry import Telemetry
 
@@ -40,6 +42,10 @@ class Watch:
         self.otlp = self._otlp(config)
         where = config.metrics_address
         self.metrics = None if where is None else MetricsServer(where, self.collector)
+        self.probes = None
+        if config.probe_address is not None:
+            asked = Probes(sources.writer, sources.session, sources.xds)
+            self.probes = Listener("probes", config.probe_address, asked.routes())
         logs = [self.log.put] if self.otlp is None else [self.log.put, self.otlp.put_logs]
         spans = None if self.otlp is None else self.otlp.put_spans
         self.telemetry = Telemetry(labels, self.series, logs, spans, self._ready)
@@ -59,6 +65,8 @@ class Watch:
         if self.otlp is not None:
             self.switches.hold("otlp", True)
             tasks.start_soon(keep, "otlp", self.otlp.run)
+        if self.probes is not None:
+            tasks.start_soon(keep, "probes", self.probes.run)
         if self.metrics is not None:
             tasks.start_soon(keep, "metrics", self.metrics.run)
 

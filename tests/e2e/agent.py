@@ -57,7 +57,8 @@ class Agent:
             *(*KMESH, "daemon", "--run-dir", str(self.run_dir)),
             *("--bpf-fs-path", str(self.bpffs), "--node-name", "n1"),
             # Agents of other test runs may be on this machine.
-            *("--metrics-address", "", "--admin-address", "", "--xds-address", self._xds, *options),
+            *("--metrics-address", "", "--admin-address", "", "--probe-address", ""),
+            *("--xds-address", self._xds, *options),
         ]
 
     def start(self, *options: str) -> None:

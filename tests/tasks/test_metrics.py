@@ -17,7 +17,7 @@ from kmesh.core.exposition import OPENMETRICS, TEXT, Family, Kind, Metric, Sampl
 from kmesh.core.options import Listen
 from kmesh.errors import BpfError
 from kmesh.tasks import collector as collectors
-from kmesh.tasks import metrics
+from kmesh.tasks import listener, metrics
 from kmesh.tasks.collector import Collector
 from kmesh.tasks.metrics import PATHS, MetricsServer
 
@@ -166,7 +166,7 @@ async def test_a_client_that_goes_away_is_counted_and_hurts_nobody(
 
 
 async def test_an_address_that_is_taken_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metrics, "AGAIN", 0.01)
+    monkeypatch.setattr(listener, "AGAIN", 0.01)
     with socket.create_server(("127.0.0.1", 0)) as holder:
         port = holder.getsockname()[1]
         server = MetricsServer(Listen("127.0.0.1", port), collector({}, Writer()))

@@ -16,6 +16,7 @@ from aiohttp import web
 
 from kmesh.core.exposition import accepts_gzip, negotiate, render
 from kmesh.tasks.collect import many, one
+from kmesh.tasks.listener import Listener
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -29,8 +30,6 @@ log = logging.getLogger(__name__)
 PATHS = ("/metrics", "/stats/prometheus", "/status/metric")
 AT_ONCE = 4
 DEADLINE = 60.0
-AGAIN = 5.0
-LAST_ANSWERS = 1.0
 GZIP = 16 + zlib.MAX_WBITS
 
 
@@ -54,47 +53,18 @@ class MetricsServer:
         collector: Collector,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._address, self._collector, self._clock = address, collector, clock
+        self._collector, self._clock = collector, clock
+        routes = [web.get(path, self._answer) for path in PATHS]
+        self._listener = Listener("metrics", address, routes)
         self._scrapes = self._abandoned = 0
         self._seconds = 0.0
-        self._listening = ""
         self._room = anyio.Semaphore(AT_ONCE)
 
     async def run(
         self, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED
     ) -> None:
-        """Serve until cancelled; an address that is taken is tried again and again."""
-        app = web.Application()
-        for path in PATHS:
-            app.router.add_get(path, self._answer)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=LAST_ANSWERS)
-        await runner.setup()
-        try:
-            listening = await self._listen(runner)
-            task_status.started()
-            while not listening:
-                await anyio.sleep(AGAIN)
-                listening = await self._listen(runner)
-            await anyio.sleep_forever()
-        finally:
-            self._listening = ""
-            with anyio.CancelScope(shield=True):
-                await runner.cleanup()
-
-    async def _listen(self, runner: web.AppRunner) -> bool:
-        host, port = self._address
-        site = web.TCPSite(runner, host or None, port, reuse_address=True)
-        try:
-            await site.start()
-        except OSError as error:
-            # The mesh goes on without its metrics; a restart would take more than them away.
-            await site.stop()
-            log.warning("no metrics at %s: %s; trying again", self._address, error.strerror)
-            return False
-        bound = runner.addresses[0]
-        self._listening = f"{bound[0]}:{bound[1]}"
-        log.info("metrics at http://%s%s", self._address._replace(port=bound[1]), PATHS[0])
-        return True
+        """Serve until cancelled."""
+        await self._listener.run(task_status=task_status)
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         form = negotiate(request.headers.get("Accept", ""))
@@ -140,7 +110,7 @@ class MetricsServer:
             self._abandoned,
             self._seconds,
             dict(self._collector.failures),
-            self._listening,
+            self._listener.listening,
         )
 
     def _own(self) -> Iterator[Metric]:
