@@ -128,11 +128,11 @@ OPERATIONS: tuple[Operation, ...] = (
         (Parameter("key", STRING, required=True),),
     ),
     Operation(
-        "get", "/why", "Which policy decides on a connection.",
+        "get", "/why", "Where a connection goes, why, and who lets it in.",
         (
             Parameter("source", STRING, required=True),
             Parameter("destination", STRING, required=True),
-            Parameter("port", {"type": "integer", "minimum": 0, "maximum": 65535}, required=True),
+            Parameter("port", {"type": "integer", "minimum": 0, "maximum": 65535}),
         ),
     ),
     Operation(

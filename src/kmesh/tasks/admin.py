@@ -18,7 +18,7 @@ import anyio
 from aiohttp import web
 
 from kmesh.errors import KmeshError
-from kmesh.tasks import dumps, events, inside, kernel_dump, page, toggles, top
+from kmesh.tasks import dumps, events, inside, kernel_dump, page, toggles, top, why
 from kmesh.tasks.gate import Gate, GateStatistics
 from kmesh.tasks.pods import LAST_ANSWERS, MOST_BYTES, answer, problems
 from kmesh.tasks.stream import endless as endless
@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 ROUTES: tuple[Callable[[Context], list[web.RouteDef]], ...] = (
     page.routes, top.routes, events.routes, dumps.routes, kernel_dump.routes, inside.routes,
-    toggles.routes,
+    toggles.routes, why.routes,
 )  # fmt: skip
 """Every part's routes; a part adds its function here."""
 MOST_CONNECTIONS = 128

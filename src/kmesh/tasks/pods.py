@@ -12,11 +12,8 @@ import anyio.to_thread
 import orjson
 from aiohttp import web
 
-from kmesh.abi.layout import Reason
 from kmesh.bpf import lib
-from kmesh.core import addr
 from kmesh.core.pods import UID_ROOM
-from kmesh.core.policy import principal
 from kmesh.errors import BpfError, KmeshError
 
 if TYPE_CHECKING:
@@ -38,13 +35,6 @@ class EnrolmentError(KmeshError):
     next_step = 'Send {"netns": "/run/netns/NAME", "workload": "<uid>"}.'
 
 
-class QuestionError(KmeshError):
-    """A question that cannot be answered."""
-
-    code = "KM1303"
-    next_step = "Ask with the addresses of both ends and the port where the pod listens."
-
-
 class SocketError(KmeshError):
     """The socket cannot be made."""
 
@@ -53,8 +43,8 @@ class SocketError(KmeshError):
 
 
 class PodServer:
-    """``<run-dir>/kmesh.sock``: POST, DELETE and GET /enrol, GET /state, GET /why, and the
-    ``routes`` of the other parts."""
+    """``<run-dir>/kmesh.sock``: POST, DELETE and GET /enrol, GET /state, and the ``routes`` of the
+    other parts."""
 
     def __init__(
         self,
@@ -89,7 +79,7 @@ class PodServer:
 
     def shared(self) -> list[web.RouteDef]:
         """What the admin address may serve as well: questions, nothing that changes anything."""
-        return [web.get("/state", self._show), web.get("/why", self._why)]
+        return [web.get("/state", self._show)]
 
     async def _listen(self, runner: web.AppRunner) -> None:
         try:
@@ -143,33 +133,6 @@ class PodServer:
         }
         failure = self._writer.steering.failing.get(pod.cookie)
         return row if failure is None else {**row, "why": failure.why}
-
-    async def _why(self, request: web.Request) -> web.Response:
-        """``?source=<address>&destination=<address>&port=<number>``, by what is wanted now."""
-        query = request.query
-        try:
-            source, destination = addr.parse(query["source"]), addr.parse(query["destination"])
-            port = int(query["port"])
-        except (KeyError, ValueError) as error:
-            raise QuestionError(f"source, destination and port are needed: {error}") from error
-        guards = self._writer.steering.guards
-        verdict = guards.explain(source, destination, port)
-        peer, pod = guards.peers.owner(source), guards.peers.owner(destination)
-        if verdict is None or pod is None:
-            raise QuestionError(f"{query['destination']} belongs to no workload")
-        guarded = any(each.uid == pod.uid for each in guards.pods_guarded.values())
-        return answer({
-            "layer": "desired",
-            "allowed": verdict.reason in (Reason.ALLOWED, Reason.EXEMPT),
-            "reason": verdict.reason.name.lower(),
-            "policy": verdict.policy or None,
-            "rule": verdict.rule if verdict.rule >= 0 else None,
-            "dry_run_denies": verdict.dry_run,
-            "source_workload": peer.uid if peer else None,
-            "source_identity": principal(peer.identity) if peer else None,
-            "destination_workload": pod.uid,
-            "guarded_here": guarded,
-        })  # fmt: skip
 
     async def _show(self, _: web.Request) -> web.Response:
         return answer(self._state())

@@ -1,0 +1,91 @@
+"""``GET /why``: where a connection goes, why, who decides, and which layer differs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+
+from kmesh.abi.layout import Reason
+from kmesh.bpf.answers import Live
+from kmesh.core.policy import principal
+from kmesh.core.route_names import UnknownEnd, ends, split
+from kmesh.core.route_shape import shape
+from kmesh.core.route_why import admissions, route
+from kmesh.tasks.pods import answer
+
+if TYPE_CHECKING:
+    from kmesh.core.lookup import Kernel
+    from kmesh.core.route_why import Admission, Route
+    from kmesh.core.steer import Steering
+    from kmesh.tasks.admin_context import Context
+
+OPEN = (Reason.ALLOWED, Reason.EXEMPT)
+
+
+def explain(
+    steering: Steering,
+    kernel: Kernel,
+    source: str,
+    destination: str,
+    offline: bool = False,
+) -> dict[str, Any]:
+    """The whole answer. ``source`` and ``destination`` are addresses or names, the latter with a
+    port if need be. Raises UnknownEnd, BpfError."""
+    host, port = split(destination)
+    asked = ends(steering, source, host, port)
+    bypass = bool(steering.planner.open_reasons >> Reason.WAYPOINT & 1)
+    found = route(steering, kernel, asked, bypass, offline)
+    admitted = admissions(steering, kernel, found)
+    if found.frontend is None and not admitted:
+        raise UnknownEnd(f"{host} belongs to no service and no workload")
+    said = shape(found, admitted, steering.planner.open_reasons)
+    return {**verdict(steering, found, admitted, said["fail_open"]), **said}
+
+
+def verdict(
+    steering: Steering, found: Route, admitted: list[Admission], opened: bool
+) -> dict[str, Any]:
+    """The answer in one line: whether it is let through, by whom. Where pods of one service
+    decide differently, the first that denies counts."""
+    outcome, client = found.desired, found.ends.client
+    worst = next((each for each in admitted if each.verdict.reason not in OPEN), None)
+    worst = worst or (admitted[0] if admitted else None)
+    if outcome.action == "refuse" and not opened:
+        allowed, reason, by = False, outcome.reason, None
+    elif worst is None:
+        allowed, reason, by = True, outcome.reason, None
+    else:
+        allowed, reason, by = worst.verdict.reason in OPEN, worst.verdict.reason, worst.verdict
+    guarded = {each.uid for each in steering.guards.pods_guarded.values()}
+    return {
+        "layer": "desired",
+        "allowed": allowed,
+        "reason": reason.name.lower(),
+        "policy": by.policy or None if by else None,
+        "rule": by.rule if by and by.rule >= 0 else None,
+        "dry_run_denies": by.dry_run if by else None,
+        "source_workload": client.uid if client else None,
+        "source_identity": principal(client.identity) if client else None,
+        "destination_workload": worst.workload.uid if worst else None,
+        "guarded_here": worst is not None and worst.workload.uid in guarded,
+    }
+
+
+def routes(context: Context) -> list[web.RouteDef]:
+    """GET /why."""
+    kernel = Live(context.plane)
+
+    async def why(request: web.Request) -> web.Response:
+        query = request.query
+        source, destination = query.get("source", ""), query.get("destination", "")
+        if not source or not destination:
+            raise UnknownEnd("source and destination are needed")
+        if query.get("port"):
+            bare = destination.strip("[]")
+            destination = f"[{bare}]:{query['port']}" if ":" in bare else f"{bare}:{query['port']}"
+        # The writer may replace maps: between two of its batches they stay.
+        work = lambda: explain(context.steering, kernel, source, destination)  # noqa: E731
+        return answer(await context.writer.ask(work))
+
+    return [web.get("/why", why)]
