@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
+import os
 import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 
+from kmesh.bpf import lib
 from kmesh.cli.bundle.read import Bundle
+from kmesh.cli.bundle.replay import differences, replay
+from kmesh.cli.bundle.write import BundleError
 from kmesh.cli.main import main
+from kmesh.core import addr
+from kmesh.core.commands import Put
 from tests.e2e.agent import KMESH, environment
 from tests.e2e.peers import pod as workload
 from tests.e2e.peers import policy, service
@@ -18,6 +25,7 @@ from tests.e2e.peers import policy, service
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from kmesh.cli.bundle.replay import Replayed
     from tests.e2e.agent import Agent
     from tests.e2e.peers import Plane
     from tests.kernel.net import Namespace, Servers
@@ -109,3 +117,45 @@ def test_tail(running: Agent, plane: Plane, pod: Namespace, servers: Servers) ->
     assert (found["kind"], found["reason"], found["policy"]) == ("denied", "denied", "default/d")
     assert found["destination_workload"] == "Kubernetes//Pod/default/client"
     running.until(lambda state: state["events"]["followers"] == 0)
+
+
+def replayed(agent: Agent, where: Path) -> Replayed:
+    place = ("--bpf-fs-path", str(agent.bpffs), "-o", str(where))
+    assert run(agent, "bundle", *place) == 0
+    return replay(Bundle(where))
+
+
+def test_a_bundle_answers_like_the_agent(running: Agent, tmp_path: Path) -> None:
+    found = replayed(running, tmp_path / "b.tar.gz")
+    steering = found.steering
+    assert found.rejected == {}
+    assert [op.command for op in differences(steering)] == []
+    live = running.state()["planner"]
+    offline = steering.statistics()
+    for name in ("workloads", "services", "records", "pods", "views"):
+        assert getattr(offline, name) == live[name], name
+    for client in ("10.1.0.2", "10.1.0.3"):
+        answer = running.api.why(client, "10.1.0.1", 8080)
+        verdict = steering.guards.explain(addr.parse(client), addr.parse("10.1.0.1"), 8080)
+        assert verdict is not None
+        assert (verdict.reason.name.lower(), verdict.policy or None) == (
+            answer["reason"], answer["policy"],
+        )  # fmt: skip
+
+
+def test_a_bundle_shows_what_differs(running: Agent, tmp_path: Path) -> None:
+    fd = lib.pinned(f"{running.bpffs}/kmesh/maps/km_vip")
+    assert fd is not None
+    with contextlib.closing(os.fdopen(fd)):
+        key = min(key for key, _ in lib.rows(fd))
+        lib.delete(fd, key)
+    found = replayed(running, tmp_path / "b.tar.gz")
+    keys = [op.command.key for op in differences(found.steering) if isinstance(op.command, Put)]
+    assert keys == [key]
+
+
+def test_a_bundle_without_tables_says_so(running: Agent, tmp_path: Path) -> None:
+    where = tmp_path / "b.tar.gz"
+    assert run(running, "bundle", "--no-maps", "-o", str(where)) == 0
+    with pytest.raises(BundleError, match=r"the bundle has no table km_"):
+        replay(Bundle(where))

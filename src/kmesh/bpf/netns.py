@@ -20,7 +20,7 @@ from kmesh.bpf.objects import SK_LOOKUP, TCX_INGRESS
 from kmesh.errors import BpfError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 WHOLE, LINKED, FILTERED = "authz", "tcx", "tc"
 
@@ -62,16 +62,7 @@ class NamespaceLinks:
     def places(self) -> dict[int, bytes]:
         """Where each namespace is guarded; a change that was interrupted is none of the places
         that can be asked for."""
-        found: dict[int, bytes] = {}
-        for pin in self._pins():
-            kind, cookie, *rest = pin.name.split("_")
-            place = struct.pack("=I", int(rest[0])) if kind != WHOLE else b""
-            before = found.get(int(cookie))
-            if before is None:
-                found[int(cookie)] = place
-            else:
-                found[int(cookie)] = before + (place or b"?") if before else b"?" + place
-        return found
+        return places(pin.name for pin in self._pins())
 
     def interfaces(self, cookie: int) -> bytes | None:
         """The place that all interfaces of a namespace are; None when it is gone."""
@@ -183,3 +174,17 @@ class NamespaceLinks:
     def _pin(self, kind: str, cookie: int, index: int | None = None) -> str:
         name = f"{kind}_{cookie}" if index is None else f"{kind}_{cookie}_{index}"
         return f"{self._folder}/{name}"
+
+
+def places(names: Iterable[str]) -> dict[int, bytes]:
+    """Where each namespace is guarded, by the names of its pins."""
+    found: dict[int, bytes] = {}
+    for name in names:
+        kind, cookie, *rest = name.split("_")
+        place = struct.pack("=I", int(rest[0])) if kind != WHOLE else b""
+        before = found.get(int(cookie))
+        if before is None:
+            found[int(cookie)] = place
+        else:
+            found[int(cookie)] = before + (place or b"?") if before else b"?" + place
+    return found

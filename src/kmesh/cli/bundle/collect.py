@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kmesh import __version__
 from kmesh.abi.layout import FINGERPRINT
-from kmesh.bpf import lib, mounts, query
+from kmesh.bpf import lib, mounts
 from kmesh.cli.doctor.look import examine
 from kmesh.core import redact
 from kmesh.errors import KmeshError
+from kmesh.tasks.kernel_dump import links
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -37,6 +38,7 @@ ANSWERS = {
     "config_dump.json": "/debug/config_dump/dual-engine",
     "config_dump_bpf.json": "/debug/config_dump/bpf/dual-engine",
     "resources.json": "/debug/resources",
+    "settings.json": "/config_dump?limit=0",
     "maps.json": "/debug/maps",
     "links.json": "/debug/links",
     "queues.json": "/debug/queues",
@@ -64,7 +66,7 @@ def collect(agent: Client, bpffs: str, logs: list[Path], no_maps: bool) -> Itera
     yield attempt("versions.json", "files", versions)
     yield attempt("doctor.json", "kernel", lambda: doctor(bpffs))
     yield attempt("process.json", "kernel", lambda: process(bpffs))
-    yield attempt("kernel/links.json", "kernel", lambda: links(f"{bpffs}/kmesh/links"))
+    yield attempt("kernel/links.json", "kernel", partial(links, f"{bpffs}/kmesh/links"))
     if not no_maps:
         for pin in sorted(Path(f"{bpffs}/kmesh/maps").glob("*")):
             yield table(pin)
@@ -127,21 +129,6 @@ def process(bpffs: str) -> dict[str, Any]:
         "limits": (folder / "limits").read_text().splitlines(),
         "status": (folder / "status").read_text().splitlines(),
     }
-
-
-def links(folder: str) -> list[dict[str, Any]]:
-    """The pinned links with their programs."""
-    found = []
-    for path in sorted(Path(folder).iterdir()):
-        link = lib.pinned(str(path))
-        if link is None:
-            continue
-        try:
-            program = query.program(lib.link_program(link))
-        finally:
-            os.close(link)
-        found.append({"link": path.name, "program": program._asdict() if program else None})
-    return found
 
 
 def table(path: Path) -> Part:

@@ -54,6 +54,12 @@ class Bundle:
         raw = self._files[path]
         return [(raw[i : i + key], raw[i + key : i + row]) for i in range(0, len(raw), row)]
 
+    def facts(self, name: str) -> dict[str, Any]:
+        """How the kernel described a table; empty when it is not there."""
+        path = f"kernel/maps/{name}.bin"
+        found = next((each for each in self.manifest["files"] if each["name"] == path), None)
+        return dict(found["map"]) if found else {}
+
     def _missing(self) -> list[dict[str, str]]:
         found: list[dict[str, str]] = getattr(self, "manifest", {}).get("missing", [])
         return found
