@@ -16,7 +16,7 @@ from kmesh.cli import codes
 from kmesh.cli.main import main
 from kmesh.core.spelt import REASONS, find, spell
 
-ROOT = Path(codes.__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 PAGES = codes.pages()
 
 

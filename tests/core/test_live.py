@@ -60,7 +60,7 @@ def test_an_outbound_connection() -> None:
         "kind": "close", "time": 2.5, "direction": "outbound", "protocol": "tcp",
         "source": "10.0.0.1:4000", "source_workload": CLIENT,
         "destination": "10.0.0.2:8080", "destination_workload": SERVER, "service": WEB,
-        "vip": "10.96.0.1:80", "error": "", "duration_ms": 1500.0, "sent": 10, "received": 20,
+        "vip": "10.96.0.1:80", "reason": "", "error": "", "duration_ms": 1500.0, "sent": 10, "received": 20,
         "rtt_us": 1500, "min_rtt_us": 900, "retransmits": 2, "lost": 0,
     }  # fmt: skip
 
@@ -104,6 +104,19 @@ LINES: list[tuple[Any, str]] = [
         "ECONNREFUSED",
     ),
     (
+        OUTBOUND._replace(
+            kind=EventKind.FAILED,
+            reason="unknown_port",
+            local=bytes(16),
+            local_port=0,
+            remote=addr.parse("10.96.0.1"),
+            remote_port=81,
+            vip=bytes(16),
+        ),
+        f"T refused    tcp outbound shop/client -> unknown 10.96.0.1:81 of {WEB}: unknown_port: "
+        "The address is that of a service, the port is not one of its ports: refused.",
+    ),
+    (
         OUTBOUND._replace(kind=EventKind.PERIODIC, error=104, rtt_us=0, retransmits=0),
         f"T open       tcp outbound shop/client 10.0.0.1:4000 -> shop/web-0 10.0.0.2:8080 via "
         f"10.96.0.1:80 {WEB}: ECONNRESET 1.500 s, sent 10 B, received 20 B",
@@ -114,6 +127,12 @@ LINES: list[tuple[Any, str]] = [
 @pytest.mark.parametrize(("record", "text"), LINES, ids=range(len(LINES)))
 def test_lines(record: Any, text: str) -> None:
     assert line(view(record, LABELS, 0), "T") == text
+
+
+def test_refused_connections_are_denied_ones_too() -> None:
+    found = view(OUTBOUND._replace(reason="unknown_port"), LABELS, 0)
+    assert found["kind"] == "refused"
+    assert Wanted(denied=True).matches(found)
 
 
 def test_a_loss_is_told() -> None:

@@ -18,10 +18,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 SILENCE = 30.0  # seconds; the agent sends an empty line every five
-COLOURS = {"denied": "red", "dry_run": "yellow", "failed": "red", "close": "green", "open": "cyan"}
+COLOURS = {
+    "denied": "red",
+    "dry_run": "yellow",
+    "failed": "red",
+    "refused": "red",
+    "close": "green",
+    "open": "cyan",
+}
 EXAMPLES = """\
   kmesh tail                              everything on this node
-  kmesh tail --denied                     what policies refuse, or would in dry run
+  kmesh tail --denied                     what is refused: by policies (also in dry run) or by services
   kmesh tail --pod shop/web-0 -o json     one pod, a JSON object a line
   kmesh tail --service checkout -n 10     ten records, then it ends
 
@@ -45,7 +52,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     parser.add_argument(
         "--service", default="", metavar="SERVICE", help="name, hostname or namespace/hostname"
     )
-    parser.add_argument("--denied", action="store_true", help="only what policies refuse")
+    parser.add_argument("--denied", action="store_true", help="only what the mesh refuses")
     parser.add_argument("-n", "--limit", type=int, metavar="N", help="end after so many records")
     parser.add_argument("-o", "--output", choices=("text", "json"), default="text",
                         help="text or json (default: text)")  # fmt: skip

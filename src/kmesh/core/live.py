@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 View = dict[str, Any]
 DENIALS = ("denied", "dry_run")
+REFUSALS = (*DENIALS, "refused")
 MILLISECOND = 1_000_000
 
 
@@ -25,7 +26,8 @@ class Wanted(NamedTuple):
     """Which records somebody asks for; an empty field asks for all.
 
     ``pod`` is ``name``, ``namespace/name`` or a uid, at either end; ``service`` is ``name``,
-    ``hostname`` or ``namespace/hostname``; ``denied`` leaves only what policies refuse, or would.
+    ``hostname`` or ``namespace/hostname``; ``denied`` leaves only what the mesh refuses: policies (also in dry run),
+    and services that cannot be reached.
     """
 
     pod: str = ""
@@ -34,7 +36,7 @@ class Wanted(NamedTuple):
 
     def matches(self, view: Mapping[str, Any]) -> bool:
         """Whether a record is asked for."""
-        if self.denied and view["kind"] not in DENIALS:
+        if self.denied and view["kind"] not in REFUSALS:
             return False
         ends = (view["source_workload"], view["destination_workload"])
         if self.pod and not any(is_pod(self.pod, uid) for uid in ends):
@@ -90,16 +92,17 @@ def _connection(record: Connection, labels: Labels, epoch: int) -> View:
         service = service or labels.serving(uid, record.local_port)
     vip = host_port(record.vip, record.vip_port) if any(record.vip) else ""
     return {
-        "kind": EventKind(record.kind).name.lower(),
+        "kind": "refused" if record.reason else EventKind(record.kind).name.lower(),
         "time": (record.time + epoch) / 1e9,
         "direction": "outbound" if record.outbound else "inbound",
         "protocol": record.protocol,
-        "source": host_port(*source),
+        "source": _known(*source),
         "source_workload": source_uid,
-        "destination": host_port(*destination),
+        "destination": _known(*destination),
         "destination_workload": destination_uid,
         "service": service,
         "vip": vip,
+        "reason": record.reason,
         "error": errorcode.get(record.error, str(record.error)) if record.error else "",
         "duration_ms": (record.time - record.start) / MILLISECOND if record.start else 0.0,
         "sent": record.sent,
@@ -109,6 +112,11 @@ def _connection(record: Connection, labels: Labels, epoch: int) -> View:
         "retransmits": record.retransmits,
         "lost": record.lost,
     }
+
+
+def _known(address: bytes, port: int) -> str:
+    """An address with its port; empty for one that is not known."""
+    return host_port(address, port) if any(address) else ""
 
 
 def line(found: Mapping[str, Any], stamp: str) -> str:
@@ -135,7 +143,7 @@ def _word(kind: str) -> str:
 
 def _end(found: Mapping[str, Any], side: str) -> str:
     name = "/".join(found[f"{side}_workload"].split("/")[-2:]) or "unknown"
-    return f"{name} {found[side]}"
+    return f"{name} {found[side]}".rstrip()
 
 
 def _why(found: Mapping[str, Any]) -> str:
@@ -145,6 +153,8 @@ def _why(found: Mapping[str, Any]) -> str:
 
 
 def _numbers(found: Mapping[str, Any]) -> str:
+    if found["kind"] == "refused":
+        return f": {found['reason']}: {spell(found['reason'])}"
     if found["kind"] == "failed":
         return f": {found['error'] or 'failed'}"
     if found["kind"] == "open":
