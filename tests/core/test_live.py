@@ -60,7 +60,8 @@ def test_an_outbound_connection() -> None:
         "kind": "close", "time": 2.5, "direction": "outbound", "protocol": "tcp",
         "source": "10.0.0.1:4000", "source_workload": CLIENT,
         "destination": "10.0.0.2:8080", "destination_workload": SERVER, "service": WEB,
-        "vip": "10.96.0.1:80", "reason": "", "error": "", "duration_ms": 1500.0, "sent": 10, "received": 20,
+        "vip": "10.96.0.1:80", "reason": "", "error": "", "duration_ms": 1500.0,
+        "sent": 10, "received": 20,
         "rtt_us": 1500, "min_rtt_us": 900, "retransmits": 2, "lost": 0,
     }  # fmt: skip
 

@@ -28,7 +28,7 @@ COLOURS = {
 }
 EXAMPLES = """\
   kmesh tail                              everything on this node
-  kmesh tail --denied                     what is refused: by policies (also in dry run) or by services
+  kmesh tail --denied                     what is refused, and what would be in dry run
   kmesh tail --pod shop/web-0 -o json     one pod, a JSON object a line
   kmesh tail --service checkout -n 10     ten records, then it ends
 

@@ -26,8 +26,8 @@ class Wanted(NamedTuple):
     """Which records somebody asks for; an empty field asks for all.
 
     ``pod`` is ``name``, ``namespace/name`` or a uid, at either end; ``service`` is ``name``,
-    ``hostname`` or ``namespace/hostname``; ``denied`` leaves only what the mesh refuses: policies (also in dry run),
-    and services that cannot be reached.
+    ``hostname`` or ``namespace/hostname``; ``denied`` leaves only what the mesh
+    refuses: policies (also in dry run), and services that cannot be reached.
     """
 
     pod: str = ""
