@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from base64 import b64decode
 from typing import TYPE_CHECKING, Any
+from urllib.request import urlopen
 
 import pytest
 
@@ -159,6 +160,23 @@ def test_dumps_are_filtered(running: Running) -> None:
     for query in ({"limit": "-1"}, {"limit": "x"}, {"color": "red"}):
         with pytest.raises(AgentRefused) as caught:
             admin.get("/debug/config_dump/dual-engine", query)
+        assert caught.value.code == "KM1708"
+
+
+def test_dumps_since_a_revision(running: Running, plane: Plane) -> None:
+    path = "/debug/config_dump/dual-engine"
+    with urlopen(f"http://{running.address}{path}", timeout=30) as response:
+        before = int(response.headers["Kmesh-Revision"])
+    empty = running.admin.get(path, {"since": before})
+    assert empty == {"workloads": [], "services": [], "policies": [], "removed": []}
+    plane.apply(*MESH[:1], *MESH[2:], workload("new", "10.1.0.3"))
+    plane.until_answered()
+    found = running.admin.get(path, {"since": before})
+    assert [row["name"] for row in found["workloads"]] == ["new"]
+    assert found["removed"] == ["Kubernetes//Pod/shop/other"]
+    for wrong in (before + 1000, "x", -1):
+        with pytest.raises(AgentRefused) as caught:
+            running.admin.get(path, {"since": wrong})
         assert caught.value.code == "KM1708"
 
 

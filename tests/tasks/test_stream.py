@@ -16,6 +16,7 @@ from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kmesh.core.changes import Changes
 from kmesh.core.events import ADDRESS
 from kmesh.core.model import Rejected, Resource, Workload
 from kmesh.core.views import Chosen
@@ -156,7 +157,7 @@ def resources() -> dict[str, Resource]:
 @anyio_test
 async def test_what_goes_during_a_dump_is_not_in_it(tmp_path: Path) -> None:
     held = resources()
-    session = SimpleNamespace(held=lambda kind: held if kind == ADDRESS else {})
+    session = SimpleNamespace(held=lambda kind: held if kind == ADDRESS else {}, changes=Changes())
     made = dumps.Dumps(cast("Context", SimpleNamespace(session=session)))
     wanted = dumps.Asked(Chosen(), 100, False)
     rows = made._rows(held, Workload, wanted, lambda resource: resource.name.encode())
@@ -168,7 +169,7 @@ async def test_what_goes_during_a_dump_is_not_in_it(tmp_path: Path) -> None:
 @anyio_test
 async def test_a_table_for_people(tmp_path: Path) -> None:
     held = resources()
-    session = SimpleNamespace(held=lambda kind: held if kind == ADDRESS else {})
+    session = SimpleNamespace(held=lambda kind: held if kind == ADDRESS else {}, changes=Changes())
     made = dumps.Dumps(cast("Context", SimpleNamespace(session=session)))
     async with served(tmp_path, made.dual_engine) as client:
         response = await client.get("http://k/", headers={"Accept": "text/plain"})

@@ -18,6 +18,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from kmesh.core.changes import Changes
 from kmesh.core.events import ADDRESS, AUTHORIZATION, Commit, Offer, Request
 from kmesh.core.held import Held, TypeStatistics
 from kmesh.core.model import Authorization, Rejected, Service, Workload
@@ -77,6 +78,7 @@ class Session:
         self._parts: list[tuple[Resource, ...]] = []
         self._unsynced = set(types)
         self._revision = 0
+        self.changes = Changes()
         self.failing: Mapping[str, str] = {}
         self.unknown_responses = 0
         self.unknown_resources = 0
@@ -146,6 +148,8 @@ class Session:
         if removed:
             out.append(Offer(envelope.type_url, (), removed))
         self._revision += 1
+        names = [resource.name for part in parts for resource in part]
+        self.changes.note(self._revision, [*names, *removed])
         complete, held.awaited = held.awaited, False
         self._pending.append(
             _Pending(envelope.type_url, envelope.nonce, self._revision, complete, rejected, parts)

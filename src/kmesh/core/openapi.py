@@ -49,6 +49,7 @@ _FILTERS = (
     Parameter("namespace", STRING),
     Parameter("name", STRING),
     Parameter("limit", {"type": "integer", "minimum": 0, "maximum": 99_999_999}),
+    Parameter("since", {"type": "integer", "minimum": 0, "maximum": 99_999_999}),
 )
 _ENABLE = Parameter("enable", {"type": "string", "enum": BOOLEANS}, required=True)
 _SECONDS = {"type": "number", "exclusiveMinimum": 0, "maximum": 30}

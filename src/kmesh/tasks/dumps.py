@@ -1,7 +1,8 @@
 """Dumps of what is wanted: upstream's ``/debug/config_dump``, ztunnel's ``/config_dump``, and the
 resources themselves. Streamed: 100,000 workloads neither hold the loop nor are copied as a whole.
 
-``?namespace=``, ``?name=`` and ``?limit=`` choose; ``Accept: text/plain`` gives tables.
+``?namespace=``, ``?name=``, ``?limit=`` and ``?since=REVISION`` choose; the header Kmesh-Revision
+tells the revision to ask with next time; ``Accept: text/plain`` gives tables.
 """
 
 from __future__ import annotations
@@ -29,8 +30,9 @@ from kmesh.tasks.stream import endless, in_order, listed, stream
 from kmesh.wire.dump import dump
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Set
 
+    from kmesh.core.changes import Changes
     from kmesh.core.model import Resource
     from kmesh.tasks.admin_context import Context
 
@@ -57,21 +59,33 @@ class Asked(NamedTuple):
     chosen: Chosen
     limit: int
     table: bool
+    names: Set[str] | None = None  # those that changed since; None: all
 
 
-def asked(request: web.Request) -> Asked:
+def asked(request: web.Request, changes: Changes) -> Asked:
     """The filters of a request; raises BadFilter."""
     query = request.query
     for name in query:
-        if name not in ("namespace", "name", "limit"):
+        if name not in ("namespace", "name", "limit", "since"):
             raise BadFilter(f"there is no filter {name!r}")
-    raw = query.get("limit", str(MOST_LIMIT))
-    if not (raw.isascii() and raw.isdigit() and len(raw) < 9):
-        raise BadFilter(f"limit {raw!r} is no number")
     accept = request.headers.get("Accept", "")
     table = "text/plain" in accept and "application/json" not in accept
     chosen = Chosen(query.get("namespace", ""), query.get("name", ""))
-    return Asked(chosen, int(raw), table)
+    since = query.get("since")
+    names = None if since is None else changes.since(number("since", since))
+    if since is not None and names is None:
+        raise BadFilter(
+            f"the changes since revision {since} are not known; now is {changes.revision}",
+            "Ask without since, then with the revision of that answer's Kmesh-Revision.",
+        )
+    return Asked(chosen, number("limit", query.get("limit", str(MOST_LIMIT))), table, names)
+
+
+def number(name: str, raw: str) -> int:
+    """A number of a query; raises BadFilter."""
+    if not (raw.isascii() and raw.isdigit() and len(raw) < 9):
+        raise BadFilter(f"{name} {raw!r} is no number")
+    return int(raw)
 
 
 class Dumps:
@@ -81,29 +95,44 @@ class Dumps:
         self._context = context
         self._address = context.session.held(ADDRESS)
         self._policies = context.session.held(AUTHORIZATION)
+        self._changes = context.session.changes
 
     @endless
     async def dual_engine(self, request: web.Request) -> web.StreamResponse:
         """Upstream's shape."""
-        wanted = asked(request)
+        wanted = asked(request, self._changes)
         if wanted.table:
-            return await stream(request, self._tables(wanted), "text/plain")
-        return await stream(request, self._upstream(wanted))
+            return await stream(request, self._tables(wanted), "text/plain", self._headers())
+        return await stream(request, self._upstream(wanted), headers=self._headers())
 
     @endless
     async def ztunnel(self, request: web.Request) -> web.StreamResponse:
         """ztunnel's shape, which ``istioctl ztunnel-config`` reads."""
-        return await stream(request, self._ztunnel(asked(request)))
+        pieces = self._ztunnel(asked(request, self._changes))
+        return await stream(request, pieces, headers=self._headers())
 
     @endless
     async def resources(self, request: web.Request) -> web.StreamResponse:
         """Name, version and bytes of every resource: what a bundle needs to answer questions."""
-        wanted = asked(request)
-        return await stream(request, self._raw(wanted))
+        pieces = self._raw(asked(request, self._changes))
+        return await stream(request, pieces, headers=self._headers())
 
     async def wrong_mode(self, _: web.Request) -> web.Response:
         """The other engine of upstream."""
         return web.Response(body=WRONG_MODE, status=400, content_type="text/plain")
+
+    def _headers(self) -> dict[str, str]:
+        return {"Kmesh-Revision": str(self._changes.revision)}
+
+    def _gone(self, wanted: Asked) -> Iterator[bytes]:
+        """Names that changed and are not held any more."""
+        if wanted.names is not None:
+            gone = (
+                orjson.dumps(name)
+                for name in sorted(wanted.names)
+                if name not in self._address and name not in self._policies
+            )
+            yield from listed("removed", gone)
 
     def _upstream(self, wanted: Asked) -> Iterator[bytes]:
         yield b"{"
@@ -113,6 +142,7 @@ class Dumps:
         yield from listed("services", services)
         policies = self._rows(self._policies, Authorization, wanted, _policy(upstream_policy))
         yield from listed("policies", policies)
+        yield from self._gone(wanted)
         yield b"}\n"
 
     def _ztunnel(self, wanted: Asked) -> Iterator[bytes]:
@@ -191,7 +221,7 @@ def chosen(
     """The resources that are wanted, in order, as they are when their turn comes; None stands for
     a piece of work without one."""
     left = wanted.limit
-    for name in in_order(held):
+    for name in in_order(held if wanted.names is None else wanted.names):
         resource = held.get(name) if name is not None else None
         if resource is None or isinstance(resource.value, Rejected):
             yield None

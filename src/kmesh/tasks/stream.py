@@ -12,7 +12,7 @@ import anyio.lowlevel
 from aiohttp import web
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
 SLICE = 0.002  # seconds of the loop at a time
 PART = 1 << 18  # bytes of one write
@@ -30,11 +30,14 @@ def endless(handler: H) -> H:
 
 
 async def stream(
-    request: web.Request, pieces: Iterator[bytes], content_type: str = JSON
+    request: web.Request,
+    pieces: Iterator[bytes],
+    content_type: str = JSON,
+    headers: Mapping[str, str] | None = None,
 ) -> web.StreamResponse:
     """Answer with pieces, made a few milliseconds at a time. A client that takes nothing for
     WRITE_WITHIN loses the connection."""
-    response = web.StreamResponse()
+    response = web.StreamResponse(headers=headers)
     response.content_type = content_type
     response.enable_chunked_encoding()
     try:
