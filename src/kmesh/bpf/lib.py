@@ -21,6 +21,7 @@ GET_NETNS_COOKIE = 122
 PER_CPU = (5, 6, 10)  # BPF_MAP_TYPE_: hash, array, LRU hash
 HASHES = (1, 5, 9, 10)  # BPF_MAP_TYPE_: hash, per CPU, LRU, LRU per CPU
 TRIE = 11
+MOST_MAPS = 64
 RUN_TIME = 0  # BPF_STATS_RUN_TIME
 COOKIE_OBJECT = str(Path(__file__).parent.parent / "bpf_c" / "cookie.bpf.o")
 
@@ -248,6 +249,27 @@ def program_id(program: int) -> int:
     found = ffi.new("uint32_t *")
     check(lib.km_prog_id(program, found), "read a program")
     return int(found[0])
+
+
+def program_maps(number: int) -> list[int]:
+    """Ids of the maps that a program uses, by the program's id; none when it is gone."""
+    fd = lib.bpf_prog_get_fd_by_id(number)
+    if fd < 0:
+        return []
+    try:
+        ids = ffi.new("uint32_t[]", MOST_MAPS)
+        count = check(lib.km_prog_map_ids(fd, ids, MOST_MAPS), "read a program's maps")
+        return [int(ids[i]) for i in range(min(count, MOST_MAPS))]
+    finally:
+        os.close(fd)
+
+
+def has_map(number: int) -> bool:
+    """Whether the kernel has a map of this id."""
+    fd = lib.bpf_map_get_fd_by_id(number)
+    if fd >= 0:
+        os.close(fd)
+    return bool(fd >= 0)
 
 
 def run_time(program: int) -> tuple[int, int]:

@@ -18,6 +18,7 @@ from kmesh.cli import (
     lab,
     tail,
     top,
+    uninstall,
     why,
 )
 from kmesh.cli.console import show_error
@@ -36,7 +37,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--version", action="version", version=f"kmesh {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (daemon, controlplane, lab, demo, why, explain, check, doctor, bundle, tail, top):
+    for module in (
+        daemon, uninstall, controlplane, lab, demo, why, explain, check, doctor, bundle, tail, top,
+    ):  # fmt: skip
         module.add_parser(commands)
     complete.add_parser(commands, "kmesh")
     if (words := complete.asked(argv)) is not None:
@@ -48,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     runs = {
         "daemon": daemon.run,
-        "uninstall": daemon.uninstall,
+        "uninstall": uninstall.run,
         "controlplane": controlplane.run,
         "lab": lab.run,
         "demo": demo.run,

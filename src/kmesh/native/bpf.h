@@ -23,6 +23,8 @@ int bpf_map_lookup_elem(int fd, const void *key, void *value);
 int bpf_map_delete_elem(int fd, const void *key);
 int bpf_map_get_next_key(int fd, const void *key, void *next);
 int bpf_enable_stats(int type);
+int bpf_prog_get_fd_by_id(uint32_t id);
+int bpf_map_get_fd_by_id(uint32_t id);
 int libbpf_num_possible_cpus(void);
 
 /* kmesh's own: C where a structure of libbpf or many calls would have to cross the border */
