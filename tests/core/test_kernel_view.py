@@ -5,7 +5,18 @@ from __future__ import annotations
 from kmesh.abi.check import seal
 from kmesh.abi.layout import Slot, Vip, VipAction, VipKey
 from kmesh.core import addr
-from kmesh.core.kernel_view import Namer, backend, endpoints, frontend, record, service
+from kmesh.core.adopt import decode
+from kmesh.core.kernel_view import (
+    Namer,
+    backend,
+    differs,
+    endpoints,
+    frontend,
+    missing,
+    record,
+    service,
+)
+from kmesh.core.plan import Realised
 
 NAMES = Namer({7: "shop/web"}.get, {1: "a", 2: "b"}.get)  # type: ignore[arg-type]
 KEY = VipKey(addr.parse("10.9.0.1"), 0, 80, 128, 0).pack()
@@ -50,6 +61,19 @@ def test_a_record_that_the_programs_do_not_believe() -> None:
 def test_slots_of_another_generation_are_not_shown() -> None:
     found = record(KEY, value(gen=GEN + 1), slots(), NAMES)
     assert found.slots == ()
+
+
+def test_what_differs_from_what_was_planned() -> None:
+    target, segment = decode(KEY, value(), slots())
+    planned = Realised(target, segment)
+    assert differs(KEY, value(), slots(), planned) == ""
+    assert differs(KEY, None, slots(), None) == ""
+    assert differs(KEY, None, slots(), planned) == "missing in the kernel"
+    assert differs(KEY, value(), slots(), None) == "not planned"
+    assert differs(KEY, value(port=8081), slots(), planned) == "not as planned"
+    assert differs(KEY, value(), slots()[:48], planned) == "not as planned"
+    shape = missing(KEY, planned, NAMES)
+    assert (shape["upstreamId"], shape["differs"]) == ("shop/web", "missing in the kernel")
 
 
 def test_a_backend() -> None:

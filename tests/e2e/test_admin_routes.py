@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 from base64 import b64decode
 from typing import TYPE_CHECKING, Any
 from urllib.request import urlopen
 
 import pytest
 
+from kmesh.abi.layout import VipKey
+from kmesh.bpf import lib
 from kmesh.cli.client import AgentRefused, Client
 from kmesh.ctl.main import main
 from kmesh.wire.dump import dump
@@ -86,6 +90,23 @@ a      default     NAMESPACE   ALLOW
     assert kernel["workloadPolicies"] == [{"uid": CLIENT, "policyIds": ["default/a"]}]
     assert running.ctl("dump", "kernel-native") == 1
     assert "400 Invalid Client Mode" in capsys.readouterr().err
+
+
+def test_the_kernel_s_dump_marks_what_differs(running: Running) -> None:
+    path = "/debug/config_dump/bpf/dual-engine"
+
+    def differs() -> dict[int, str]:
+        return {row["port"]: row["differs"] for row in running.admin.get(path)["frontends"]}
+
+    assert set(differs().values()) == {""}
+    fd = lib.pinned(f"{running.agent.bpffs}/kmesh/maps/km_vip")
+    assert fd is not None
+    with contextlib.closing(os.fdopen(fd)):
+        rows = {VipKey.unpack(key).port: (key, value) for key, value in lib.rows(fd)}
+        lib.delete(fd, rows[80][0])
+        key, value = rows[0]
+        lib.update(fd, key, bytes([value[0] ^ 1]) + value[1:])
+    assert differs() == {80: "missing in the kernel", 0: "not as planned"}
 
 
 def test_switches_by_command(running: Running, capsys: Screen) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from aiohttp import web
 
-from kmesh.abi.layout import VipAction
+from kmesh.abi.layout import VIP_SIZE, VipAction
 from kmesh.bpf import lib, query
 from kmesh.bpf.tables import memory
 from kmesh.core import kernel_view
@@ -66,16 +66,31 @@ class KernelDumps:
         )
         backends: dict[tuple[str, bytes], dict[str, None]] = {}
 
-        def records() -> Iterator[Record]:
+        def records() -> Iterator[tuple[bytes, Record]]:
             for key, value in lib.rows(vips):
                 found = kernel_view.record(key, value, slots, names)
                 if not service or found.service == service:
-                    yield found
+                    yield key, found
 
-        def show(render: Callable[[Record], list[Any]]) -> Iterator[bytes]:
-            for found in records():
+        def show(render: Callable[[Record], list[Any]]) -> Iterator[bytes | None]:
+            for _, found in records():
                 rows = render(found)
-                yield b",\n".join(orjson.dumps(row) for row in rows) if rows else b""
+                yield b",\n".join(orjson.dumps(row) for row in rows) if rows else None
+
+        def frontends() -> Iterator[bytes | None]:
+            planned = steering.planner.records
+            for key, found in records():
+                # Read once more: the row that came in a batch may have been replaced since.
+                value = lib.lookup(vips, key, VIP_SIZE)
+                said = kernel_view.differs(key, value, slots, planned.get(key))
+                yield orjson.dumps({**kernel_view.frontend(found), "differs": said})
+            for key in list(planned):
+                wanted = planned.get(key)
+                if wanted is None or lib.lookup(vips, key, VIP_SIZE) is not None:
+                    yield None
+                    continue
+                shape = kernel_view.missing(key, wanted, names)
+                yield orjson.dumps(shape) if service in ("", shape["upstreamId"]) else None
 
         def noted(found: Record) -> list[Any]:
             for slot in found.slots:
@@ -92,10 +107,9 @@ class KernelDumps:
             for pod in list(steering.guards.pods_guarded.values())
         )
         yield from listed("workloadPolicies", policies, first=True)
-        frontends = show(lambda found: [kernel_view.frontend(found)])
-        yield from listed("frontends", (each or None for each in frontends))
-        yield from listed("services", (each or None for each in show(balanced)))
-        yield from listed("endpoints", (each or None for each in show(noted)))
+        yield from listed("frontends", frontends())
+        yield from listed("services", show(balanced))
+        yield from listed("endpoints", show(noted))
         yield from listed("backends", (
             orjson.dumps(kernel_view.backend(uid, address, list(found)))
             for (uid, address), found in backends.items()
