@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 from pathlib import Path
@@ -65,7 +66,13 @@ def bpf(session: nox.Session) -> None:
 
 @nox.session(python=sys.executable)
 def bench(session: nox.Session) -> None:
-    """Benchmarks by name, all without one: ``./run bench -- decode connect``."""
+    """Benchmarks by name, all without one: ``./run bench -- decode connect``. What follows the
+    names is given to each: ``./run bench -- mesh --quick``."""
     install(session, "test", "bench")
-    for name in session.posargs or BENCHES:
-        session.run("python", "-m", f"benchmarks.{name}")
+    names = list(itertools.takewhile(BENCHES.__contains__, session.posargs))
+    arguments = session.posargs[len(names) :]
+    if arguments and not names:
+        known = ", ".join(BENCHES)
+        session.error(f"no benchmark is called {arguments[0]}; there are {known}")
+    for name in names or BENCHES:
+        session.run("python", "-m", f"benchmarks.{name}", *arguments)

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
-import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from anyio.from_thread import start_blocking_portal
 
-from benchmarks import converge
+from benchmarks import _agent
 from benchmarks._contenders import CLIENT_CPU, PORT
 from benchmarks._stage import Place, Stage
 from kmesh.controlplane.file import parse
@@ -65,24 +63,18 @@ def streamed(stage: Stage, changes: int) -> dict[str, Any]:
     """Changes of one policy, one at a time: from the response on the stream to the last map write,
     as the agent measures it."""
     netns = stage.namespace([SERVER])
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        start_blocking_portal(backend_options={"use_uvloop": True}) as portal,
-    ):
+    with start_blocking_portal(backend_options={"use_uvloop": True}) as portal:
         plane = ControlPlane(listen=Listen.parse("127.0.0.1:0"))
         with portal.wrap_async_context_manager(plane.serving()) as address:
             portal.call(plane.apply, parse(mesh(0), "mesh"))
-            with converge.agent(Path(folder), address) as (client, process):
-                converge.wait(lambda: client.state()["synced"], process)
-                body = json.dumps({"netns": netns, "workload": POD})
-                client.request("POST", "/enrol", body)
-                client.getresponse().read()
-                guarded = lambda: len(client.state()["authorization"]["pods"]) == 1  # noqa: E731
-                converge.wait(guarded, process)
+            with _agent.running(stage, address) as agent:
+                agent.wait(lambda state: bool(state["synced"]))
+                agent.client.enrol(netns, POD)
+                agent.wait(lambda state: len(state["authorization"]["pods"]) == 1)
                 for index in range(1, changes + 1):
                     portal.call(plane.apply, parse(mesh(index), "mesh"))
-                    wait_answered(portal.call, plane, process)
-                found = client.state()
+                    wait_answered(portal.call, plane, agent)
+                found = agent.client.state()
     visible = found["writer"]["visible_ms"]
     return {"changes": changes, "policies": found["authorization"]["policies"], **visible}
 
@@ -100,12 +92,12 @@ def mesh(index: int) -> bytes:
     return repr(text).encode()
 
 
-def wait_answered(call: Any, plane: ControlPlane, process: subprocess.Popen[bytes]) -> None:
+def wait_answered(call: Any, plane: ControlPlane, agent: _agent.Agent) -> None:
     """Until the agent has answered everything."""
-    deadline = time.monotonic() + converge.DEADLINE
+    deadline = time.monotonic() + _agent.DEADLINE
     while True:
         (one,) = call(plane.statistics)
         if one.acks + one.nacks >= one.responses and not one.pending:
             return
-        if process.poll() is not None or time.monotonic() > deadline:
+        if agent.process.poll() is not None or time.monotonic() > deadline:
             raise RuntimeError("the agent did not answer")

@@ -59,6 +59,7 @@ class Stage:
         self.cgroups = Path()
         self._hub = ""
         self._plugs = 0
+        self._logs: dict[int, Path] = {}
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
@@ -125,10 +126,15 @@ class Stage:
                 start_new_session=True,
             )
             self._stack.callback(end, process)
+        self._logs[process.pid] = log
         assert process.stdout is not None
         if wait and process.stdout.readline() != "ready\n":
-            raise Failed(f"{' '.join(command)}: {log.read_text(errors='replace').strip()}")
+            raise Failed(f"{' '.join(command)}: {self.last_words(process)}")
         return process
+
+    def last_words(self, process: subprocess.Popen[str]) -> str:
+        """The end of what a started process wrote to standard error."""
+        return self._logs[process.pid].read_text(errors="replace").strip()[-2000:]
 
     def run(self, command: Sequence[str], place: Place, stdin: str = "") -> str:
         """Run to the end; its output. Raises Failed."""

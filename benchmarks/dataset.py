@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-ADDRESS = b"type.googleapis.com/istio.workload.Address"
+ADDRESS_TYPE = "type.googleapis.com/istio.workload.Address"
+ADDRESS = ADDRESS_TYPE.encode()
 CLUSTER = "Kubernetes"
 ENDPOINTS = 20
 PODS_PER_NODE = 60
@@ -22,12 +23,13 @@ REGION, ZONES = "europe-west4", ("a", "b", "c")
 
 
 class Encoded(NamedTuple):
-    """``message`` is an encoded Address; ``entry`` an encoded discovery Resource around it."""
+    """``message`` is an encoded resource; ``entry`` an encoded discovery Resource around it."""
 
     name: str
     version: str
     message: bytes
     entry: bytes
+    type_url: str = ADDRESS_TYPE
 
 
 @lru_cache(maxsize=4096)
