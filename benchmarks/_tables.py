@@ -13,7 +13,7 @@ from kmesh._native import lib as native
 from benchmarks import _mesh, harness
 from kmesh.abi.check import seal
 from kmesh.abi.layout import SLOT_SIZE, Slot, Vip, VipKey
-from kmesh.bpf import lib, load
+from kmesh.bpf import lib, load, removal
 from kmesh.bpf.tables import KernelTables
 from kmesh.core import addr
 from kmesh.core.commands import VIP, Op, Phase, Put
@@ -53,7 +53,7 @@ class World(NamedTuple):
     def clear(self, plane: load.DataPlane) -> None:
         """Nothing is left of a plane."""
         plane.close()
-        load.uninstall(self.bpffs)
+        removal.remove(self.bpffs)
 
 
 def each_us(work: Callable[[int], object], repeat: int, times: int) -> float:

@@ -11,7 +11,7 @@ import pytest
 
 from kmesh import config
 from kmesh.app import App
-from kmesh.bpf import load
+from kmesh.bpf import removal
 from kmesh.core import addr
 from kmesh.core.rank import rank
 from kmesh.core.steer import Failure
@@ -39,7 +39,7 @@ def app(tmp_path: Path) -> Iterator[App]:
             yield made
         finally:
             made.plane.close()
-            load.uninstall(str(where))
+            removal.remove(str(where))
     finally:
         subprocess.run(["umount", str(where)], check=True)
 

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kmesh.bpf import lib, load
+from kmesh.bpf import lib, removal
 from kmesh.lab.enrol import Daemon, DaemonAway
 from tests.kernel.mesh import dial
 
@@ -157,7 +157,7 @@ class Agent:
                 self.process.kill()
                 self.process.wait()
         finally:
-            load.uninstall(str(self.bpffs))
+            removal.remove(str(self.bpffs))
 
 
 @contextlib.contextmanager

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from kmesh.bpf import load
+from kmesh.bpf import removal
 from kmesh.bpf.objects import MAPS
 from tests.e2e.agent import KMESH, Dialler, environment, until
 from tests.e2e.peers import pod as workload
@@ -17,8 +19,6 @@ from tests.kernel.mesh import dial
 from tests.kernel.net import namespace
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.e2e.agent import Agent
     from tests.e2e.peers import Plane, PlaneProcess
     from tests.kernel.net import Namespace, Servers
@@ -139,9 +139,12 @@ def test_stopped_in_order_everything_stays_until_uninstall(
     assert agent.stop(number) == 0
     assert dial(pod, "10.9.0.1", 80) == ONE
     assert agent.kernel() == before
-    command = [*KMESH, "uninstall", "--bpf-fs-path", str(agent.bpffs)]
+    pins = {str(path) for path in (agent.bpffs / "kmesh").glob("*/*")}
+    assert {Path(pin).name for pin in pins} >= {*MAPS, "connect4"}
+    command = [*KMESH, "uninstall", "--json", "--bpf-fs-path", str(agent.bpffs)]
+    command += ["--run-dir", str(agent.run_dir)]
     done = subprocess.run(command, env=environment(), capture_output=True, check=True)
-    assert f"removed {len(MAPS) + 12} pins".encode() in done.stdout
+    assert pins <= set(json.loads(done.stdout)["removed"])
     assert not (agent.bpffs / "kmesh").exists()
     with pytest.raises(OSError, match="unreachable"):
         dial(pod, "10.9.0.1", 80)
@@ -180,5 +183,5 @@ def test_a_second_agent_elsewhere_does_not_take_the_first_one_s_socket(
         assert "another agent listens at" in second.stderr
         assert agent.state()["synced"]
     finally:
-        load.uninstall(str(elsewhere))
+        removal.remove(str(elsewhere))
         subprocess.run(["umount", str(elsewhere)], check=True)

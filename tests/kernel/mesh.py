@@ -7,7 +7,7 @@ import socket
 from functools import cache
 from typing import TYPE_CHECKING
 
-from kmesh.bpf import lib, load, objects
+from kmesh.bpf import lib, load, objects, removal
 from kmesh.bpf.tables import KernelTables
 from kmesh.core.commands import Op, Phase
 from kmesh.core.model import Workload
@@ -90,7 +90,7 @@ class Mesh:
         """Remove the programs and the pins."""
         root = self.plane.root
         self.plane.close()
-        load.uninstall(root.removesuffix("/kmesh"))
+        removal.remove(root.removesuffix("/kmesh"))
 
 
 def dial(pod: Namespace, address: str, port: int) -> str:

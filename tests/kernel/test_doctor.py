@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kmesh.bpf import lib, load, mounts, objects, query
+from kmesh.bpf import lib, load, mounts, objects, query, removal
 from kmesh.cli.doctor import look, others
 from kmesh.cli.main import main
 from kmesh.core.verdicts import FAILED, OK, WARNING, Verdict
@@ -80,7 +80,7 @@ def test_pins_of_this_and_of_another_version(bpffs: str) -> None:
         assert look.pins(bpffs).level == WARNING
     finally:
         plane.close()
-        load.uninstall(bpffs)
+        removal.remove(bpffs)
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_own_programs_are_known_by_their_pins(bpffs: str) -> None:
         assert not [each for each in strangers if f"(id {mine}" in each.text]
     finally:
         plane.close()
-        load.uninstall(bpffs)
+        removal.remove(bpffs)
 
 
 def test_plugins(tmp_path: Path) -> None:

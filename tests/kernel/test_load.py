@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from kmesh.abi.layout import META_SIZE, Meta
-from kmesh.bpf import lib, load, objects
+from kmesh.bpf import lib, load, objects, removal
 from kmesh.errors import AlreadyRunning, BpfError, MountError, ProgramRefused
 from tests.core.meshes import WEB, service, workload
 from tests.kernel.mesh import SMALL, Mesh, dial
@@ -26,18 +26,6 @@ pytestmark = pytest.mark.kernel
 def test_a_second_daemon_on_the_same_pins_is_refused_and_the_holder_named(mesh: Mesh) -> None:
     with pytest.raises(AlreadyRunning, match=f"pid {os.getpid()}"):
         load.start(mesh.plane.root.removesuffix("/kmesh"), "", SMALL)
-
-
-def test_uninstall_is_refused_while_a_daemon_runs(mesh: Mesh) -> None:
-    with pytest.raises(AlreadyRunning):
-        load.uninstall(mesh.plane.root.removesuffix("/kmesh"))
-
-
-def test_uninstall_leaves_nothing(bpffs: str) -> None:
-    load.start(bpffs, "", SMALL).close()
-    assert load.uninstall(bpffs)
-    assert "kmesh" not in os.listdir(bpffs)
-    assert load.uninstall(bpffs) == []
 
 
 def test_a_directory_that_is_no_bpffs_is_named_with_the_remedy(tmp_path: Path) -> None:
@@ -138,7 +126,7 @@ def test_a_start_that_fails_lets_go_of_the_lock(
         load.start(bpffs, "", SMALL)
     monkeypatch.undo()
     load.start(bpffs, "", SMALL).close()
-    load.uninstall(bpffs)
+    removal.remove(bpffs)
 
 
 def test_a_new_daemon_finds_everything_and_writes_nothing(

@@ -1,4 +1,4 @@
-"""Load, pin, attach, replace, grow and remove the programs.
+"""Load, pin, attach, replace and grow the programs.
 
 Pins lie in ``<bpffs>/kmesh/``: maps under ``maps/``, links under ``links/``. Everything is loaded
 before anything is attached, so a kernel that refuses a program changes nothing.
@@ -348,33 +348,6 @@ def copy(name: str, old: int, new: int) -> None:
     pages = -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
     with mmap.mmap(old, pages) as source, mmap.mmap(new, pages) as target:
         target[:size] = source[:size]
-
-
-def uninstall(bpffs: str) -> list[str]:
-    """Remove every pin, links first; the paths removed. Raises AlreadyRunning or BpfError."""
-    root = f"{bpffs}/kmesh"
-    try:
-        if not mounts.exists(root):
-            return []
-        lock = mounts.lock(root)
-        try:
-            return _remove_pins(root)
-        finally:
-            os.close(lock)
-    except OSError as error:
-        raise BpfError(f"{error.filename}: {error.strerror}", error.errno or 0) from error
-
-
-def _remove_pins(root: str) -> list[str]:
-    removed = []
-    for part in ("links", "maps"):
-        for path in sorted(Path(f"{root}/{part}").glob("*")):
-            path.unlink()
-            removed.append(str(path))
-        if os.path.isdir(f"{root}/{part}"):
-            os.rmdir(f"{root}/{part}")
-    os.rmdir(root)
-    return removed
 
 
 def remove(path: str) -> None:

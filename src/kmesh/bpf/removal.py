@@ -58,12 +58,12 @@ def remove(bpffs: str, run_dir: str = "") -> Removed:
             return Removed(_remove_state(run_dir), Traces(frozenset(), frozenset()))
         lock = mounts.lock(str(root))
         try:
-            found = traces(root)
+            found, pins = traces(root), _pins(root)
             _leave_namespaces(root)
-            paths = _remove_pins(root)
+            _remove_pins(root, pins)
         finally:
             os.close(lock)
-        return Removed(paths + _remove_state(run_dir), found)
+        return Removed([*map(str, pins), *_remove_state(run_dir)], found)
     except OSError as error:
         raise BpfError(f"{error.filename}: {error.strerror}", error.errno or 0) from error
 
@@ -126,15 +126,12 @@ def _leave_namespaces(root: Path) -> None:
         links.detach(cookie)
 
 
-def _remove_pins(root: Path) -> list[str]:
-    removed = []
-    for pin in _pins(root):
-        pin.unlink(missing_ok=True)
-        removed.append(str(pin))
+def _remove_pins(root: Path, pins: Iterable[Path]) -> None:
+    for pin in pins:
+        pin.unlink(missing_ok=True)  # those of namespaces are gone
     for folder in sorted(_folders(root), reverse=True):
         folder.rmdir()
     root.rmdir()
-    return removed
 
 
 def _remove_state(run_dir: str) -> list[str]:
