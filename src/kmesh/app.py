@@ -119,7 +119,7 @@ class App:
             evictor=self.evictor,
             denials=self.denials,
             filler=self.filler,
-            run_time=RunTime(self.config.profiling),
+            run_time=RunTime(),
             traffic=self.traffic,
         )
 
@@ -142,7 +142,6 @@ class App:
             traffic=self.traffic,
             labels=self.labels,
             events=self.events,
-            run_time=self.watch.sources.run_time,
             metrics=self.watch.metrics,
             accesslog=self.watch.log,
             switches=self.watch.switches,

@@ -9,6 +9,7 @@ from kmesh import __version__
 from kmesh.core.istio import TrafficSeries
 from kmesh.core.switches import Settings
 from kmesh.tasks.accesslog import Descriptor, LogWriter, RotatingFile
+from kmesh.tasks.collect import one
 from kmesh.tasks.collect_logs import log_metrics, otlp_metrics, switch_metrics
 from kmesh.tasks.collector import Collector
 from kmesh.tasks.listener import Listener
@@ -50,9 +51,11 @@ class Watch:
         spans = None if self.otlp is None else self.otlp.put_spans
         self.telemetry = Telemetry(labels, self.series, logs, spans, self._ready)
         self.switches.subscribe(self.telemetry.switched)
+        self.switches.subscribe(lambda now: sources.run_time.switch(now.profiling))
         sources.traffic.subscribe(self.telemetry.count)
         sources.denials.subscribe(self.telemetry.take)
         sources.more["connections"] = self.series.metrics
+        sources.more["telemetry"] = lambda: [one("kmesh_telemetry_waiting", self.telemetry.waiting)]
         sources.more["access log"] = lambda: log_metrics(self.log)
         sources.more["switches"] = lambda: switch_metrics(self.switches)
 
@@ -116,6 +119,7 @@ def settings(config: Config) -> Settings:
         steps=config.access_log_steps,
         sample=config.access_log_sample,
         early_refusal=config.early_refusal,
+        profiling=config.profiling,
     )
 
 

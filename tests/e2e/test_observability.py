@@ -216,12 +216,16 @@ def test_switches_are_thrown_over_the_api_and_survive_the_agent(watched: Watched
     dial(watched.client, VIP, 80)
     watched.until(CLOSED, 1, reporter="destination")
     assert watched.lines() == []
-    client.post("/switches", body={"namespaces": {"shop": True}, "profiling": True})
+    thrown = {"namespaces": {"shop": True}, "profiling": True, "early_refusal": True}
+    client.post("/switches", body=thrown)
+    in_force = client.get("/switches")
+    assert in_force.items() >= thrown.items()
     dial(watched.client, VIP, 80)
     until(lambda: len(watched.lines(direction="inbound")) == 1, watched.agent.tail)
     watched.agent.kill()
     watched.start()
-    assert client.get("/switches")["namespaces"] == {"shop": True}
+    assert client.get("/switches") == in_force
+    assert watched.total("kmesh_program_run_time_measured") == 1
     dial(watched.client, VIP, 80)
     until(lambda: len(watched.lines(direction="inbound")) == 2, watched.agent.tail)
     assert watched.lines(direction="outbound") == [], "the client's namespace is not listed"

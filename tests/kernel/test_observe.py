@@ -206,6 +206,25 @@ def test_attempts_that_fail_are_counted_with_their_reason(watched: Mesh, ends: E
     }  # fmt: skip
 
 
+def test_what_was_slow_to_open_is_told_with_how_long_it_took(watched: Mesh, ends: Ends) -> None:
+    pod, client = ends
+    switch(watched, access_log=1)
+    with ExitStack() as stack:
+        listener = stack.enter_context(pod.socket())
+        listener.bind((SERVER, 7777))
+        listener.listen(0)
+        dialler = [stack.enter_context(client.socket()) for _ in range(2)]
+        dialler[0].connect((SERVER, 7777))
+        dialler[1].setblocking(False)
+        with suppress(BlockingIOError):  # nobody has room for it: its SYN is dropped
+            dialler[1].connect((SERVER, 7777))
+        stack.enter_context(listener.accept()[0])
+        stack.enter_context(listener.accept()[0])
+    (slow,) = [each for each in records(watched) if each.kind is EventKind.SLOW]
+    assert slow.outbound and slow.error == 0
+    assert slow.time - slow.start >= 1_000_000_000
+
+
 def test_a_connection_that_is_reset_tells_so(watched: Mesh, ends: Ends) -> None:
     pod, client = ends
     with pod.socket() as listener, client.socket() as dialler:

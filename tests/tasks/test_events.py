@@ -91,7 +91,7 @@ async def test_records_arrive_as_lines_until_the_limit(tmp_path: Path) -> None:
         bench.ring.tell(DENIAL, OUTBOUND)
         bench.ring.tell(OUTBOUND, DENIAL)
     assert [each["kind"] for each in lines] == ["denied", "close", "close"]
-    assert bench.events.statistics()._replace(sent=0) == (0, 0, 0, 0)
+    assert bench.events.statistics()._replace(sent=0) == (0, 0, 0, 0, 0)
 
 
 async def test_only_what_was_asked_for(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from kmesh.abi.layout import Direction, EventKind, Traffic, TrafficKey
 from kmesh.core import addr
-from kmesh.core.accesslog import COMPLETE, OPEN, OPENED, Entry
+from kmesh.core.accesslog import COMPLETE, OPEN, OPENED, SLOW, Entry
 from kmesh.core.exposition import TEXT, render
 from kmesh.core.istio import TrafficSeries
 from kmesh.core.records import Connection, Denial
@@ -26,11 +26,11 @@ NOTHING = Traffic(*(0 for _ in Traffic._fields))
 class Bench:
     """A telemetry with a client and a server enrolled, and lists for what comes out."""
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, upstream: bool = False, **settings: Any) -> None:
         made = steering()
         self.client, self.server = enrol(made, CLIENT, 1), enrol(made, SERVER, 2)
         self.web = made.service_ids.get(WEB)
-        self.series = TrafficSeries(100)
+        self.series = TrafficSeries(100, upstream)
         self.logged: list[Entry] = []
         self.failed: list[Entry] = []
         self.telemetry = Telemetry(
@@ -131,6 +131,29 @@ def test_errors_are_said_and_go_to_the_spans(kind: EventKind, error: int, text: 
     bench.telemetry.take([bench.connection(kind=kind, error=error)])
     assert bench.logged == [], "the log is off"
     assert [entry.error for entry in bench.failed] == [text]
+
+
+def test_what_was_slow_to_open_is_a_span_and_no_line() -> None:
+    bench = Bench(access_log=True)
+    now = time.monotonic_ns()
+    slow = bench.connection(kind=EventKind.SLOW, start=now - 1_500_000_000, time=now)
+    bench.telemetry.take([slow])
+    assert bench.logged == []
+    ((message, duration),) = [(entry.message, entry.duration) for entry in bench.failed]
+    assert (message, duration) == (SLOW, 1_500_000_000)
+
+
+@pytest.mark.parametrize(("outbound", "address"), [(True, "10.1.0.1"), (False, "10.1.0.1")])
+def test_upstreams_pod_address_is_the_servers_for_both_reporters(
+    outbound: bool, address: str
+) -> None:
+    bench = Bench(upstream=True)
+    me, peer = (bench.client, THERE) if outbound else (bench.server, HERE)
+    direction = Direction.OUTBOUND if outbound else Direction.INBOUND
+    key = TrafficKey(peer, me, 0, 8080, 0, direction, 6, 0)
+    bench.telemetry.count([(key, NOTHING._replace(opened=1))])
+    found = [x for x in bench.text().splitlines() if "workload_connections_opened_total{" in x]
+    assert len(found) == 1 and f'destination_pod_address="{address}"' in found[0]
 
 
 @pytest.mark.parametrize(

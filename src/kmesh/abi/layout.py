@@ -349,7 +349,7 @@ class Switch(NamedTuple):
     sample: int
     early_refusal: int
     configured: int
-    zero: int
+    kept: int
 
     def pack(self) -> bytes:
         """The 32 bytes of the map."""
@@ -457,6 +457,7 @@ class EventKind(IntEnum):
     PERIODIC = 3
     CLOSE = 4
     FAILED = 5
+    SLOW = 6
 
 
 class LogLevel(IntEnum):
@@ -1001,4 +1002,4 @@ class Own(NamedTuple):
         return cls(*_OWN.unpack(raw))
 
 
-FINGERPRINT = bytes.fromhex("4138a4d6778184ccd475e5010ccd2b30e9a402833946bff2df903358e7232b47")
+FINGERPRINT = bytes.fromhex("5399776ba53d8988bc47a06700435c58cc79b5a65fc86d3784060b4fa0d7b306")

@@ -140,11 +140,12 @@ struct km_switch {
 	__u32 sample; /* of 65,536 connections without an error so many have records; 0: all */
 	__u32 early_refusal;
 	__u32 configured; /* which options were in force: user space's */
-	__u32 zero;
+	__u32 kept; /* bits: switches that the programs do not read, user space's too */
 };
 KM_ABI_ASSERT(km_switch, 32);
 
 #define KM_LOG_STEPS 4 /* of access_log: opened and open connections have records too */
+#define KM_SLOW_NS 1000000000ull /* the first SYN was lost, or nobody accepted in time */
 
 /* A datagram that a pod sent: an answer to it may come in. */
 struct km_sent_key {
@@ -313,6 +314,7 @@ enum km_event_kind {
 	KM_EVENT_PERIODIC,
 	KM_EVENT_CLOSE,
 	KM_EVENT_FAILED, /* to connect */
+	KM_EVENT_SLOW, /* to connect; its start is the attempt's */
 };
 
 enum km_direction {

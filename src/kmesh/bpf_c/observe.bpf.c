@@ -98,21 +98,28 @@ static __noinline void km_opened(struct bpf_sock_ops *ctx)
 	struct km_traffic *row;
 	struct km_kept *kept;
 	struct tcp_sock *tp;
-	__u64 socket;
+	__u64 socket, now;
+	int slow;
 
 	kept = sk && switches ? bpf_sk_storage_get(&km_conn, sk, 0, 0) : NULL;
 	if (!kept)
 		return;
-	kept->conn.start = bpf_ktime_get_ns();
-	kept->conn.state = KM_CONN_OPEN;
 	row = km_row_of(&kept->conn, 0);
 	if (row)
 		KM_ADD(row, opened, 1);
-	if (!(switches->access_log & KM_LOG_STEPS))
+	now = bpf_ktime_get_ns();
+	slow = switches->access_log && now - kept->conn.start >= KM_SLOW_NS;
+	kept->conn.state = KM_CONN_OPEN;
+	if (!slow && !(switches->access_log & KM_LOG_STEPS)) {
+		kept->conn.start = now;
 		return;
+	}
 	socket = bpf_get_socket_cookie(ctx);
 	tp = bpf_skc_to_tcp_sock(sk);
-	if (tp && km_sampled(switches, socket))
+	if (tp && slow)
+		km_write(&kept->conn, tp, socket, KM_EVENT_SLOW, 0);
+	kept->conn.start = now;
+	if (tp && switches->access_log & KM_LOG_STEPS && km_sampled(switches, socket))
 		km_write(&kept->conn, tp, socket, KM_EVENT_OPEN, 0);
 }
 

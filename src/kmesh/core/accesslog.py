@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 SCOPE = "access"
 COMPLETE, OPENED, OPEN = "connection complete", "connection opened", "connection open"
+SLOW = "connection was slow to open"
 
 
 class Entry(NamedTuple):

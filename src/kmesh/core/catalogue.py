@@ -76,6 +76,9 @@ WRITER = _table(
     ("kmesh_writer_failures", COUNTER, "", "Batches that the kernel refused; the old rows stay"),
     ("kmesh_writer_refused", COUNTER, "", "Times a table could not grow"),
     ("kmesh_writer_grown", COUNTER, "", "Times a table grew"),
+    ("kmesh_writer_questions", GAUGE, "", "Questions of others that wait for the writer"),
+    ("kmesh_writer_responses", GAUGE, "",
+     "Responses of the control plane that are not wholly in the kernel yet"),
     ("kmesh_config_visible_seconds", HISTOGRAM, "le",
      "From a response's first resource to its last map write"),
     ("kmesh_mailbox_pending", GAUGE, "", "Resources on their way to the writer"),
@@ -159,6 +162,8 @@ TRAFFIC = _table(
     ("kmesh_log_unwritten", COUNTER, "", "Lines that were not written, being too many a second"),
     ("kmesh_ring_records", COUNTER, "", "Records read from the kernel's ring"),
     ("kmesh_ring_lost", COUNTER, "", "Records that were lost because the ring was full"),
+    ("kmesh_telemetry_waiting", GAUGE, "",
+     "Counters and records that wait until the mesh is known and everybody has a name"),
     ("kmesh_sweeps", COUNTER, "", "Looks at all open connections"),
     ("kmesh_sweep_failures", COUNTER, "", "Such looks that failed"),
     ("kmesh_traffic_rows_evicted", COUNTER, "",
@@ -179,11 +184,13 @@ LOGS = _table(
     ("kmesh_access_log_rotations", COUNTER, "", "Files that were full"),
     ("kmesh_events_followers", GAUGE, "", "Readers of live events"),
     ("kmesh_events_sent", COUNTER, "", "Records that readers of live events were sent"),
+    ("kmesh_events_waiting", GAUGE, "", "Records that wait for readers of live events"),
     ("kmesh_events_dropped", COUNTER, "", "Records that slow readers of live events missed"),
     ("kmesh_events_ended", COUNTER, "", "Readers of live events that went or read nothing"),
     ("kmesh_otlp_sent", COUNTER, "signal", "Metric points, log records and spans that were sent"),
     ("kmesh_otlp_failed", COUNTER, "signal", "The same, refused or not sent in time"),
     ("kmesh_otlp_dropped", COUNTER, "signal", "The same, dropped because the queue was full"),
+    ("kmesh_otlp_waiting", GAUGE, "signal", "Log records and spans that wait to be sent"),
 )
 
 UPSTREAM = _table(

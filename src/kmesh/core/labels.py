@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
+from kmesh.core.addr import is_ipv4
 from kmesh.core.endpoints import target_port
 
 if TYPE_CHECKING:
@@ -140,6 +141,14 @@ class Labels:
     def names(self, uid: str) -> Names:
         """Names of a workload; empty ones if unknown."""
         return (self._named.get(uid, self._turn) if uid else None) or NOBODY
+
+    def address(self, workload: int, like: bytes) -> bytes | None:
+        """A pod's address of the same family as ``like``, by the id that the kernel knows it by."""
+        found = self._steering.store.workloads.get(self.uid(workload))
+        for each in found.addresses if found else ():
+            if is_ipv4(each) == is_ipv4(like):
+                return each
+        return None
 
     def service(self, service: int) -> ServiceName:
         """A service by the id that the kernel knows it by; empty names if unknown."""

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 ALL = 1 << 16
 # Bits of access_log. The programs ask for any, and for STEPS.
 EMIT, LISTED_ONLY, STEPS, HELD = 1, 2, 4, 8
+# Bits of kept: what is wanted, also while nothing is logged.
+PROFILING, STEPS_WANTED = 1, 2
 LEVELS = ("error", "warning", "info", "debug")
 
 
@@ -28,7 +30,8 @@ class Settings(NamedTuple):
     are logged when they end, with ``steps`` also when they open and while they are open, except in
     the ``namespaces`` that say otherwise for their pods; ``sample``: percent of connections
     without an error that are logged; ``early_refusal``: a client on this node is refused where it
-    dials; ``log_level``: of the programs' own log.
+    dials; ``log_level``: of the programs' own log; ``profiling``: the kernel measures the programs'
+    run time.
     """
 
     authz: bool = True
@@ -38,6 +41,7 @@ class Settings(NamedTuple):
     sample: float = 100.0
     early_refusal: bool = False
     log_level: str = "info"
+    profiling: bool = False
     namespaces: Mapping[str, bool] = {}
 
     def logs(self, namespace: str) -> bool:
@@ -49,9 +53,8 @@ def pack(settings: Settings, configured: int, held: bool = False) -> bytes:
     """The row of km_switch. ``held``: somebody reads records although nothing is logged."""
     listed = any(settings.namespaces.values())
     bits = EMIT * (settings.access_log or listed) | HELD * held
-    bits |= LISTED_ONLY * (not settings.access_log) | STEPS * (settings.steps and bool(bits))
-    if not bits & (EMIT | HELD):
-        bits = 0
+    if bits:
+        bits |= LISTED_ONLY * (not settings.access_log) | STEPS * settings.steps
     # 0 means all: the least that can be asked for is one in 65,536.
     sample = 0 if settings.sample >= 100 else max(round(settings.sample * ALL / 100), 1)
     return Switch(
@@ -62,22 +65,22 @@ def pack(settings: Settings, configured: int, held: bool = False) -> bytes:
         sample=sample,
         early_refusal=settings.early_refusal,
         configured=configured,
-        zero=0,
+        kept=PROFILING * settings.profiling | STEPS_WANTED * settings.steps,
     ).pack()
 
 
-def unpack(raw: bytes, steps: bool, namespaces: Mapping[str, bool]) -> Settings:
-    """What a row says; ``namespaces`` are kept elsewhere, and while nothing is logged the row does
-    not say whether there would be ``steps``."""
+def unpack(raw: bytes, namespaces: Mapping[str, bool]) -> Settings:
+    """What a row says; ``namespaces`` are kept elsewhere."""
     row = Switch.unpack(raw)
     return Settings(
         authz=not row.authz_off,
         metrics=not row.metrics_off,
         access_log=bool(row.access_log & EMIT) and not row.access_log & LISTED_ONLY,
-        steps=bool(row.access_log & STEPS) if row.access_log else steps,
+        steps=bool(row.kept & STEPS_WANTED),
         sample=row.sample * 100 / ALL if row.sample else 100.0,
         early_refusal=bool(row.early_refusal),
         log_level=LEVELS[min(row.log_level, len(LEVELS) - 1)],
+        profiling=bool(row.kept & PROFILING),
         namespaces=dict(namespaces),
     )
 
@@ -94,5 +97,5 @@ def start(raw: bytes, wanted: Settings, namespaces: Mapping[str, bool]) -> Setti
     """The settings to begin with: those that are in force when the options are what they were,
     else what the options want. Namespaces have no option."""
     if Switch.unpack(raw).configured == digest(wanted):
-        return unpack(raw, wanted.steps, namespaces)
+        return unpack(raw, namespaces)
     return wanted._replace(namespaces=dict(namespaces))

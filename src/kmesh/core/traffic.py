@@ -47,14 +47,12 @@ class Growth:
                 before = NOTHING
             self._seen[key] = now
             if now != before:
-                difference = (a - b for a, b in zip(now, before, strict=True))
-                grown.append(
-                    (TrafficKey.unpack(key), Traffic(*difference)._replace(since=now.since))
-                )
+                grown.append((TrafficKey.unpack(key), difference(now, before)))
         return grown
 
     def end(self, made: int) -> None:
-        """The look is over; ``made`` rows there have ever been."""
+        """The look is over; ``made`` rows there had ever been before it began: one that is made
+        meanwhile has pushed nobody out."""
         self._known, self._seen = self._seen, {}
         self._evicted = max(self._evicted, made - len(self._known))
 

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from kmesh.tasks.evict import Evictor
     from kmesh.tasks.fill import Filler
     from kmesh.tasks.lag import Lag
-    from kmesh.tasks.profile import RunTime
     from kmesh.tasks.ring import RingReader
     from kmesh.tasks.supervisor import Supervisor
     from kmesh.tasks.traffic import TrafficTask
@@ -50,7 +49,6 @@ class Context:
     traffic: TrafficTask
     labels: Labels
     events: Events
-    run_time: RunTime
     metrics: Any = None
     accesslog: Any = None
     audit: Any = None

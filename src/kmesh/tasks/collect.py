@@ -167,6 +167,8 @@ def writer(writer: Writer) -> Iterator[Metric]:
     yield one("kmesh_writer_failures", found.failures)
     yield one("kmesh_writer_refused", found.refused)
     yield one("kmesh_writer_grown", found.grown)
+    yield one("kmesh_writer_questions", found.questions)
+    yield one("kmesh_writer_responses", found.responses)
     yield Metric(FAMILIES["kmesh_config_visible_seconds"], writer.visible.samples())
     yield one("kmesh_mailbox_pending", box.pending)
     yield one("kmesh_mailbox_most", box.most)

@@ -47,6 +47,7 @@ def otlp_metrics(otlp: Otlp) -> Iterator[Metric]:
     yield many("kmesh_otlp_sent", (((signal,), n) for signal, n in found.sent.items()))
     yield many("kmesh_otlp_failed", (((signal,), n) for signal, n in found.failed.items()))
     yield many("kmesh_otlp_dropped", (((signal,), n) for signal, n in found.dropped.items()))
+    yield many("kmesh_otlp_waiting", (((signal,), n) for signal, n in found.waiting.items()))
 
 
 def bpf_log_metrics(found: BpfLogStatistics) -> Iterator[Metric]:

@@ -51,10 +51,11 @@ class TooManyFollowers(KmeshError):
 
 
 class EventStatistics(NamedTuple):
-    """``followers`` now; since start records ``sent`` to any and ``dropped`` because one was slow,
-    and followers ``ended`` because they read nothing."""
+    """``followers`` and records ``waiting`` for them now; since start records ``sent`` to any and
+    ``dropped`` because one was slow, and followers ``ended`` because they read nothing."""
 
     followers: int
+    waiting: int
     sent: int
     dropped: int
     ended: int
@@ -158,7 +159,9 @@ class Events:
 
     def statistics(self) -> EventStatistics:
         """For metrics and dumps."""
-        return EventStatistics(len(self._followers), self._sent, self._dropped, self._ended)
+        followers = self._followers
+        waiting = sum(len(each.waiting) for each in followers)
+        return EventStatistics(len(followers), waiting, self._sent, self._dropped, self._ended)
 
     def _take(self, records: Sequence[Record]) -> None:
         epoch = time.time_ns() - time.monotonic_ns()

@@ -44,11 +44,12 @@ class OtlpError(KmeshError):
 
 class OtlpStatistics(NamedTuple):
     """Metric points, log records and spans since start, by signal: sent, refused by the other
-    side or not sent in time, dropped because the queue was full."""
+    side or not sent in time, dropped because the queue was full; and those that wait now."""
 
     sent: Mapping[str, int]
     failed: Mapping[str, int]
     dropped: Mapping[str, int]
+    waiting: Mapping[str, int]
 
 
 class Otlp:
@@ -95,7 +96,8 @@ class Otlp:
             {signal: counts[signal] for signal in SIGNALS}
             for counts in (self._sent, self._failed, self._dropped)
         )
-        return OtlpStatistics(sent, failed, dropped)
+        waiting = {signal: len(queue) for signal, queue in self._queues.items()}
+        return OtlpStatistics(sent, failed, dropped, waiting)
 
     def _put(self, signal: str, entries: Iterable[Entry]) -> None:
         queue = self._queues[signal]

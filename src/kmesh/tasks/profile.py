@@ -12,16 +12,10 @@ log = logging.getLogger(__name__)
 
 
 class RunTime:
-    """Switched by ``--profiling`` and the admin API; the kernel stops with the agent."""
+    """Follows the switch ``profiling``; the kernel stops with the agent."""
 
-    def __init__(self, on: bool = False) -> None:
+    def __init__(self) -> None:
         self._fd: int | None = None
-        if on:
-            try:
-                self.switch(True)
-            except BpfError as error:
-                # Numbers that nobody gets are no reason not to serve the mesh.
-                log.warning("the run time of programs is not measured: %s", error)
 
     @property
     def on(self) -> bool:
@@ -29,9 +23,13 @@ class RunTime:
         return self._fd is not None
 
     def switch(self, on: bool) -> None:
-        """Measure from now on, or no more. Raises BpfError."""
+        """Measure from now on, or no more. What the kernel refuses is logged: numbers that nobody
+        gets are no reason not to serve the mesh, and ``on`` says how it is."""
         if on and self._fd is None:
-            self._fd = lib.measure_run_time()
+            try:
+                self._fd = lib.measure_run_time()
+            except BpfError as error:
+                log.warning("the run time of programs is not measured: %s", error)
         elif not on and self._fd is not None:
             os.close(self._fd)
             self._fd = None

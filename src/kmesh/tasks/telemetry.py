@@ -13,7 +13,7 @@ import anyio
 
 from kmesh.abi.layout import Direction, EventKind
 from kmesh.core import addr
-from kmesh.core.accesslog import COMPLETE, OPEN, OPENED, Entry
+from kmesh.core.accesslog import COMPLETE, OPEN, OPENED, SLOW, Entry
 from kmesh.core.istio import CONNECT, DENIED, FINE, Counts
 from kmesh.core.records import Connection
 
@@ -36,6 +36,7 @@ MESSAGES = {
     EventKind.PERIODIC: OPEN,
     EventKind.CLOSE: COMPLETE,
     EventKind.FAILED: COMPLETE,
+    EventKind.SLOW: SLOW,
 }
 # ztunnel's words.
 REJECTED = "connection closed due to policy rejection"
@@ -45,8 +46,9 @@ VERDICTS = {"not_allowed": "allow policies exist, but none allowed"}
 class Telemetry:
     """Give it rows of counters (``count``) and records (``take``), on the loop.
 
-    ``logs`` gets the entries that are to be logged, ``spans`` those that failed. What comes before
-    the mesh is known (``ready``) has no names yet: it waits, for a minute at most.
+    ``logs`` gets the entries that are to be logged, ``spans`` those that failed or were slow to
+    open. What comes before the mesh is known (``ready``) has no names yet: it waits, for a minute
+    at most.
     """
 
     def __init__(
@@ -91,8 +93,9 @@ class Telemetry:
                 self._series.count_udp(ends, counts)
                 continue
             flags = FINE if not key.result else DENIED if key.result == EACCES else CONNECT
-            server = addr.text(key.remote) if outbound else ""
-            self._series.count(ends, flags, counts, reason(key.result), server)
+            server = key.remote if outbound else self._labels.address(key.workload, key.remote)
+            where = addr.text(server) if server else ""
+            self._series.count(ends, flags, counts, reason(key.result), where)
 
     def take(self, records: Sequence[Record]) -> None:
         """Records of the ring, in its order."""
@@ -102,20 +105,26 @@ class Telemetry:
         records, self._records = [*self._records, *records], []
         settings = self._settings
         offset = time.time_ns() - time.monotonic_ns()
-        logged, failed = [], []
+        logged, noted = [], []
         for record in records:
             entry = self._entry(record, offset)
             if entry is None:
                 continue
+            slow = entry.message == SLOW
             mine = entry.client if entry.outbound else entry.server
-            if settings is not None and settings.logs(mine.namespace):
+            if not slow and settings is not None and settings.logs(mine.namespace):
                 logged.append(entry)
-            if entry.error:
-                failed.append(entry)
+            if entry.error or slow:
+                noted.append(entry)
         for put in self._logs if logged else ():
             put(logged)
-        if failed and self._spans is not None:
-            self._spans(failed)
+        if noted and self._spans is not None:
+            self._spans(noted)
+
+    @property
+    def waiting(self) -> int:
+        """Rows and records that have no names yet."""
+        return len(self._rows) + len(self._records)
 
     async def run(self) -> None:
         """Until the mesh is known: then what waited goes on, also when nothing more comes."""

@@ -48,7 +48,6 @@ class Toggles:
 
     def __init__(self, context: Context) -> None:
         self._board = context.switches
-        self._run_time = context.run_time
 
     def show(self, path: str) -> Handler:
         """``{"enable": true}``."""
@@ -91,12 +90,7 @@ class Toggles:
 
     async def change(self, request: web.Request) -> web.Response:
         """POST /switches with the switches that shall change; tells how all of them are then."""
-        wanted = await content(request)
-        profiling = wanted.pop("profiling", self._run_time.on)
-        if not isinstance(profiling, bool):
-            raise ToggleError(f"profiling is true or false, not {profiling!r}")
-        await self._board.change(**wanted)
-        self._run_time.switch(profiling)
+        await self._board.change(**await content(request))
         return answer(self._settings())
 
     async def _one_namespace(self, namespace: str, raw: str, word: str) -> None:
@@ -109,11 +103,7 @@ class Toggles:
 
     def _settings(self) -> dict[str, Any]:
         settings: Settings = self._board.settings
-        return {
-            **settings._asdict(),
-            "namespaces": dict(settings.namespaces),
-            "profiling": self._run_time.on,  # the only one that does not survive a restart
-        }
+        return {**settings._asdict(), "namespaces": dict(settings.namespaces)}
 
 
 def parsed(raw: str, word: str) -> bool:

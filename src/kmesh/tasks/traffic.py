@@ -71,12 +71,13 @@ class TrafficTask:
     async def look(self) -> None:
         """Read the counters now."""
         async with self._turn:
+            made = self._reader.tallies()[Tally.ROWS]
             for some in self._reader.slices():
                 grown = self._growth.add(some)
                 for tell in self._subscribers if grown else ():
                     tell(grown)
                 await anyio.lowlevel.checkpoint()
-            self._growth.end(self._reader.tallies()[Tally.ROWS])
+            self._growth.end(made)
 
     def current(self) -> list[tuple[bytes, Traffic]]:
         """Every row of the last look, by packed key."""

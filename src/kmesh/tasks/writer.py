@@ -33,8 +33,8 @@ KEPT_DELAYS = 2048
 
 
 class WriterStatistics(NamedTuple):
-    """Counters since start; delays are seconds from a response's first resource to
-    its last map write."""
+    """Counters since start; ``questions`` of others and ``responses`` wait now; delays are seconds
+    from a response's first resource to its last map write."""
 
     revision: int
     ops: int
@@ -42,6 +42,8 @@ class WriterStatistics(NamedTuple):
     failures: int
     refused: int
     grown: int
+    questions: int
+    responses: int
     delays: tuple[float, ...]
 
 
@@ -228,5 +230,5 @@ class Writer:
         """For metrics and dumps."""
         return WriterStatistics(
             self._revision, self._ops, self._batches, self._failures, self._refused,
-            self._grown, tuple(self._delays),
+            self._grown, len(self._asked), len(self._commits), tuple(self._delays),
         )  # fmt: skip
