@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-import statistics
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from benchmarks import _contenders, _mesh
+from benchmarks._load import Load
 from benchmarks._stage import Failed, Place, Stage
+from benchmarks._turns import quartiles
 from kmesh.abi.layout import Hook, Reason
 from kmesh.bpf import lib
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Sequence
 
     from benchmarks._contenders import Kmesh
 
@@ -29,16 +29,6 @@ class Plan(NamedTuple):
     bpf_rounds: int
 
 
-def quartiles(values: Sequence[float]) -> dict[str, float]:
-    """Median and the middle half."""
-    low, middle, high = (
-        statistics.quantiles(values, n=4, method="inclusive")
-        if len(values) > 1
-        else (values[0],) * 3
-    )
-    return {"median": middle, "low": low, "high": high}
-
-
 def bpf_time(stage: Stage, made: Kmesh, outside: str, plan: Plan) -> dict[str, Any]:
     """Run time of connect4 by the kernel's own count, in nanoseconds per run.
 
@@ -49,18 +39,18 @@ def bpf_time(stage: Stage, made: Kmesh, outside: str, plan: Plan) -> dict[str, A
     empty = stage.cgroup("empty")
     keeper = stage.start([stage.client, "stats", str(empty)], Place(), wait=True)
     cpu, program = _contenders.CLIENT_CPU, made.plane.programs["km_connect4"]
-    nowhere = _dial("10.200.0.0", plan.services, plan)
-    cases = _cases(made, outside, plan)
+    nowhere = _dial(stage, "10.200.0.0", plan.services, plan)
+    cases = _cases(stage, made, outside, plan)
     found: dict[str, list[float]] = {name: [] for name in cases}
     counting = []
     for _ in range(plan.bpf_rounds):
         before = _empty(keeper)
-        stage.measure(nowhere, Place(outside, empty, cpu))
+        stage.run(nowhere, Place(outside, empty, cpu))
         after = _empty(keeper)
         counting.append((after["ns"] - before["ns"]) / (after["runs"] - before["runs"]))
         for name, (command, place) in cases.items():
             ns, runs = lib.run_time(program)
-            stage.measure(command, place)
+            stage.run(command, place)
             more_ns, more_runs = lib.run_time(program)
             found[name].append((more_ns - ns) / (more_runs - runs))
     _, asked = lib.run_time(made.plane.programs["km_getpeername4"])
@@ -71,21 +61,24 @@ def bpf_time(stage: Stage, made: Kmesh, outside: str, plan: Plan) -> dict[str, A
     }
 
 
-def _dial(first: str, count: int, plan: Plan) -> list[str]:
-    return ["dial", first, str(count), "80", str(plan.dials)]
+def _dial(stage: Stage, first: str, count: int, plan: Plan) -> list[str]:
+    return [stage.client, "dial", first, str(count), "80", str(plan.dials)]
 
 
-def _cases(made: Kmesh, outside: str, plan: Plan) -> dict[str, tuple[list[str], Place]]:
+def _cases(
+    stage: Stage, made: Kmesh, outside: str, plan: Plan
+) -> dict[str, tuple[list[str], Place]]:
     cpu = _contenders.CLIENT_CPU
     inside, bystander = Place(made.client, made.cgroup, cpu), Place(outside, made.cgroup, cpu)
-    nowhere = _dial("10.200.0.0", plan.services, plan)
+    nowhere = _dial(stage, "10.200.0.0", plan.services, plan)
     vip = f"{_contenders.VIP}:{_contenders.VIP_PORT}"
+    traffic = Load("connect", 1, plan.slice_ms, vip)
     return {
         "not enrolled": (nowhere, bystander),
         "enrolled, not a VIP": (nowhere, inside),
-        "VIP, the same each time": (_dial(_mesh.FIRST_VIP, 1, plan), inside),
-        "VIP, random service": (_dial(_mesh.FIRST_VIP, plan.services, plan), inside),
-        "VIP, with traffic": (["load", "connect", "1", str(plan.slice_ms), vip], inside),
+        "VIP, the same each time": (_dial(stage, _mesh.FIRST_VIP, 1, plan), inside),
+        "VIP, random service": (_dial(stage, _mesh.FIRST_VIP, plan.services, plan), inside),
+        "VIP, with traffic": (traffic.command(stage.load), inside),
     }
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from benchmarks import _mesh
 from benchmarks._stage import Place, Stage, listening
+from benchmarks._turns import Way
 from kmesh.bpf import lib, load
 from kmesh.bpf.tables import KernelTables
 from kmesh.core import addr
@@ -27,15 +28,7 @@ VIP, VIP_PORT = "10.99.0.1", 80
 ENVOY_PORT = 15001
 WEB = "bench/web.bench.svc.cluster.local"
 CLIENT_CPU, SERVER_CPU = 0, 1
-
-
-class Contender(NamedTuple):
-    """A client's place, what it dials, and the cgroup of what else works for it."""
-
-    name: str
-    place: Place
-    targets: str
-    proxy: Path | None = None
+SERVERS_GROUP = "servers"
 
 
 class Kmesh(NamedTuple):
@@ -53,13 +46,13 @@ def endpoints() -> str:
     return ",".join(f"{one}:{PORT}" for one in SERVERS)
 
 
-def servers(stage: Stage, cgroup: Path) -> list[str]:
+def servers(stage: Stage) -> list[str]:
     """Echo servers, each in a namespace of its own; the namespaces."""
-    found = []
+    found, cgroup = [], stage.cgroup(SERVERS_GROUP)
     for one in SERVERS:
         netns = stage.namespace([one])
         place = Place(netns, cgroup, SERVER_CPU)
-        stage.start([stage.client, "serve", str(PORT)], place, wait=True)
+        stage.start([stage.server, "echo", str(PORT)], place, wait=True)
         found.append(netns)
     return found
 
@@ -73,11 +66,15 @@ def client_namespace(stage: Stage, served: Iterable[str], address: str) -> str:
     return netns
 
 
-def direct(stage: Stage, served: list[str], name: str, address: str) -> Contender:
+def _way(stage: Stage, name: str, client: Place, targets: str, *works: Path) -> Way:
+    return Way(name, (client,), targets, stage.cgroups / SERVERS_GROUP, works)
+
+
+def direct(stage: Stage, served: list[str], name: str, address: str) -> Way:
     """The client dials the endpoints in turn."""
     cgroup = stage.cgroup(name.replace(" ", "-"))
     netns = client_namespace(stage, served, address)
-    return Contender(name, Place(netns, cgroup, CLIENT_CPU), endpoints())
+    return _way(stage, name, Place(netns, cgroup, CLIENT_CPU), endpoints())
 
 
 def kmesh(stage: Stage, served: list[str], address: str, services: int, size: int) -> Kmesh:
@@ -104,9 +101,10 @@ def kmesh(stage: Stage, served: list[str], address: str, services: int, size: in
     return Kmesh(plane, tables, cgroup, netns, services)
 
 
-def kmesh_contender(made: Kmesh) -> Contender:
+def kmesh_way(stage: Stage, made: Kmesh) -> Way:
     """The enrolled client dials the VIP, to which it has no route."""
-    return Contender("kmesh", Place(made.client, made.cgroup, CLIENT_CPU), f"{VIP}:{VIP_PORT}")
+    place = Place(made.client, made.cgroup, CLIENT_CPU)
+    return _way(stage, "kmesh", place, f"{VIP}:{VIP_PORT}")
 
 
 def cookie(netns: str) -> int:
@@ -119,7 +117,7 @@ def cookie(netns: str) -> int:
         os.close(fd)
 
 
-def nftables(stage: Stage, served: list[str], address: str, services: int) -> Contender:
+def nftables(stage: Stage, served: list[str], address: str, services: int) -> Way:
     """DNAT in the client's namespace: one look-up among ``services`` services, then a random
     endpoint, which is how kube-proxy does it."""
     cgroup = stage.cgroup("nftables")
@@ -144,7 +142,7 @@ def nftables(stage: Stage, served: list[str], address: str, services: int) -> Co
 }}
 """
     stage.run(["nft", "-f", "-"], Place(netns), rules)
-    return Contender("nftables", Place(netns, cgroup, CLIENT_CPU), f"{VIP}:{VIP_PORT}")
+    return _way(stage, "nftables", Place(netns, cgroup, CLIENT_CPU), f"{VIP}:{VIP_PORT}")
 
 
 def envoy_binary() -> Path | None:
@@ -157,7 +155,7 @@ def envoy_binary() -> Path | None:
     return None
 
 
-def envoy(stage: Stage, served: list[str], address: str, binary: Path) -> Contender:
+def envoy(stage: Stage, served: list[str], address: str, binary: Path) -> Way:
     """A TCP proxy with the same endpoints in the client's namespace, two threads as a sidecar."""
     cgroup, proxy = stage.cgroup("envoy"), stage.cgroup("envoy-proxy")
     netns = client_namespace(stage, served, address)
@@ -188,4 +186,4 @@ def envoy(stage: Stage, served: list[str], address: str, binary: Path) -> Conten
     process = stage.start([*command, "-l", "error"], Place(netns, proxy))
     listening(process.pid, ENVOY_PORT)
     place = Place(netns, cgroup, CLIENT_CPU)
-    return Contender("envoy", place, f"127.0.0.1:{ENVOY_PORT}", proxy)
+    return _way(stage, "envoy", place, f"127.0.0.1:{ENVOY_PORT}", proxy)

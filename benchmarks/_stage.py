@@ -7,7 +7,6 @@ an empty folder and an empty cgroup; the next run removes the cgroup.
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -15,7 +14,7 @@ import tempfile
 import time
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from kmesh.bpf import mounts
 
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 PRIVATE = "KMESH_BENCH_PRIVATE"
-SOURCE = Path(__file__).parent / "client.c"
+SOURCES = Path(__file__).parent
 PREFIX = "kmesh-bench-"
 READY_WITHIN = 20.0  # seconds
 SETTINGS = {
@@ -55,7 +54,7 @@ class Stage:
         self.held = held
         self._stack = ExitStack()
         self.folder = Path()
-        self.client = ""
+        self.client = self.load = self.server = ""
         self.cgroups = Path()
         self._hub = ""
         self._plugs = 0
@@ -66,8 +65,9 @@ class Stage:
             with self.held():
                 folder = tempfile.TemporaryDirectory(prefix=PREFIX)
                 self.folder = Path(stack.enter_context(folder))
-                self.client = str(self.folder / "client")
-                run(["gcc", "-O2", "-Wall", "-Wextra", "-Werror", "-o", self.client, str(SOURCE)])
+                self.client, self.load, self.server = map(
+                    self._compile, ("client", "load", "serve")
+                )
                 self.cgroups = _own_cgroups(stack)
             self._stack = stack.pop_all()
         return self
@@ -140,10 +140,11 @@ class Stage:
         """Run to the end; its output. Raises Failed."""
         return run(self._inside(command, place), stdin)
 
-    def measure(self, arguments: Sequence[str], place: Place) -> dict[str, Any]:
-        """Run the client to the end; what it found."""
-        found: dict[str, Any] = json.loads(self.run([self.client, *arguments], place))
-        return found
+    def _compile(self, name: str) -> str:
+        program = str(self.folder / name)
+        flags = ["-O2", "-Wall", "-Wextra", "-Werror"]
+        run(["gcc", *flags, "-o", program, str(SOURCES / f"{name}.c")])
+        return program
 
     def _inside(self, command: Sequence[str], place: Place) -> list[str]:
         cgroup = f"{place.cgroup}/cgroup.procs" if place.cgroup else "-"
@@ -208,9 +209,22 @@ def listening(pid: int, port: int) -> None:
     raise Failed(f"nothing listens on port {port} after {READY_WITHIN:.0f} s")
 
 
-def used_us(cgroup: Path) -> int:
-    """CPU microseconds that a cgroup has used so far, user and system."""
-    return int((cgroup / "cpu.stat").read_text().split()[1])
+class Cpu(NamedTuple):
+    """CPU microseconds."""
+
+    user: float
+    system: float
+
+
+def cpu_us(cgroup: Path) -> Cpu:
+    """What a cgroup has used so far."""
+    rows = dict(line.split() for line in (cgroup / "cpu.stat").read_text().splitlines())
+    return Cpu(int(rows["user_usec"]), int(rows["system_usec"]))
+
+
+def used_us(cgroup: Path) -> float:
+    """The same, user and system together."""
+    return sum(cpu_us(cgroup))
 
 
 def settle(cgroups: Sequence[Path]) -> None:

