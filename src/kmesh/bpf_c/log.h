@@ -38,12 +38,14 @@ static __noinline __attribute__((unused)) void km_log(const struct km_log *say)
 					   BPF_RB_NO_WAKEUP);
 }
 
-/* Costs a comparison when nobody wants to know. */
+/* Costs a comparison when nobody wants to know. The look-up behind ``switches`` is made once: to
+ * kernels before 6.18 a second one may be absent though the first was not. */
 #define KM_LOG(switches, ...)                                                     \
 	do {                                                                      \
+		const struct km_switch *switches_ = (switches);                   \
 		struct km_log say_ = { __VA_ARGS__ };                             \
                                                                                   \
-		if ((switches) && say_.level <= (switches)->log_level)            \
+		if (switches_ && say_.level <= switches_->log_level)              \
 			km_log(&say_);                                            \
 	} while (0)
 
