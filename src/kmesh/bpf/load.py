@@ -37,7 +37,7 @@ class Sizes(NamedTuple):
     """Rows of each table: where it starts and the most it may become."""
 
     vips: int = 1 << 14
-    slots: int = 1 << 16
+    slots: int = 1 << 18  # 6 MiB; growing costs a verifier run, as much as reading 50,000 workloads
     cidrs: int = 1 << 16
     pods: int = 4096
     flows: int = 1 << 14

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from grpclib.const import Status
 from grpclib.metadata import USER_AGENT, decode_grpc_message
-from grpclib.protocol import Buffer
 from h2.errors import ErrorCodes
 from h2.exceptions import ProtocolError
 
@@ -27,6 +26,7 @@ PIECE = 64 << 10
 # Larger writes would parse into frames for longer than the loop may be held.
 _SLICE = 64 << 10
 _PREFIX = struct.Struct(">BI")
+_INSIDE = "the stream ended inside a message"
 
 
 class Call:
@@ -59,14 +59,9 @@ class Call:
             self._release = await self._stream.send_request(headers, _processor=processor)
         except (ProtocolError, RuntimeError) as error:
             raise self._unsent(error) from error
-        # grpclib's buffer acknowledges even when the transport is gone.
-        self._stream.buffer = Buffer(self._acknowledge)
+        self._inbox = self._http2.inbox(self._stream)
+        self._stream.buffer = self._inbox  # type: ignore[assignment] # has all that grpclib calls
         self._fate.stream = self._stream
-
-    def _acknowledge(self, size: int) -> None:
-        connection = self._http2.connection
-        if self._stream.id is not None and not connection.is_closing():
-            connection.ack(self._stream.id, size)
 
     async def send(self, pieces: list[bytes]) -> int:
         """Send one message given in pieces; returns its length. Raises Ended."""
@@ -89,9 +84,11 @@ class Call:
     async def length(self, limit: int) -> int:
         """Wait for the next message; its length in bytes. Raises Ended at the end of the stream,
         for a compressed message and for one longer than ``limit``."""
-        head = await self._read(_PREFIX.size)
+        head = await self._inbox.exactly(_PREFIX.size)
         if not head:
             raise self._cause("ended", "the control plane ended the stream")
+        if len(head) < _PREFIX.size:
+            raise self._cause("truncated", _INSIDE)
         if not self._accepted:
             self._check_headers()
         flags, length = _PREFIX.unpack(head)
@@ -103,16 +100,10 @@ class Call:
 
     async def piece(self, left: int) -> bytes:
         """The next bytes of a message of which ``left`` are missing; never empty. Raises Ended."""
-        data = await self._read(min(left, PIECE))
+        data = await self._inbox.some(min(left, PIECE))
         if not data:
-            raise self._cause("truncated", "the stream ended inside a message")
+            raise self._cause("truncated", _INSIDE)
         return data
-
-    async def _read(self, size: int) -> bytes:
-        try:
-            return await self._stream.recv_data(size)
-        except AssertionError as error:
-            raise self._cause("truncated", "the stream ended inside a message") from error
 
     def _check_headers(self) -> None:
         headers = dict(self._stream.headers or ())

@@ -20,12 +20,20 @@ from h2.exceptions import ProtocolError
 
 from kmesh.tasks import credentials
 from kmesh.tasks.ending import Ended
+from kmesh.tasks.frames import Frames, window_updates
+from kmesh.tasks.inbox import Inbox, Overrun
 
 if TYPE_CHECKING:
     from asyncio import BaseTransport, Transport
     from collections.abc import Callable
 
-    from h2.events import ConnectionTerminated, DataReceived, StreamReset
+    from h2.events import (
+        ConnectionTerminated,
+        DataReceived,
+        ResponseReceived,
+        StreamEnded,
+        StreamReset,
+    )
     from h2.events import Event as H2Event
 
     from kmesh.core.options import XdsOptions
@@ -82,6 +90,7 @@ class _Processor(EventsProcessor):
     """Ignores what it does not know instead of killing the connection (RFC 9113, 5.5)."""
 
     fate: Fate
+    frames: Frames
     unknown_frames = 0
 
     def process(self, event: H2Event) -> None:
@@ -89,6 +98,15 @@ class _Processor(EventsProcessor):
             super().process(event)
         except NotImplementedError:
             self.unknown_frames += 1
+
+    def process_response_received(self, event: ResponseReceived) -> None:
+        super().process_response_received(event)
+        if event.stream_id in self.streams:
+            self.frames.stream = event.stream_id
+
+    def process_stream_ended(self, event: StreamEnded) -> None:
+        self.frames.stream = 0
+        super().process_stream_ended(event)
 
     def process_data_received(self, event: DataReceived) -> None:
         if event.data:
@@ -129,6 +147,8 @@ class Http2(H2Protocol):
         )
         super().__init__(_Handler(), config, h2_config)
         self.fate = Fate()
+        self._window = window
+        self._frames = Frames()
         self.heard = asyncio.Event()
         self._greeting = b""
         self._loop = asyncio.get_running_loop()
@@ -139,23 +159,56 @@ class Http2(H2Protocol):
         self.transport = cast("Transport", transport)
         self.processor = _Processor(self.handler, self.connection)
         self.processor.fate = self.fate
+        self.processor.frames = self._frames
 
     def data_received(self, data: bytes) -> None:
         self.heard.set()
         self.last_heard = self._loop.time()
         if self.connection.is_closing() or not self._greeted(data):
             return
+        for plain, piece in self._frames.feed(data):
+            if plain:
+                self._payload(piece)
+            else:
+                self._others(bytes(piece))
+            if self.connection.is_closing():
+                return
+        self.connection.flush()
+
+    def _payload(self, piece: bytes | memoryview) -> None:
+        try:
+            self._inbox.put(piece)
+        except Overrun:
+            self._broken(f"more than {self._window} bytes that were not acknowledged")
+
+    def _others(self, data: bytes) -> None:
         try:
             events = self.connection.feed(data)
         except (ProtocolError, UnicodeDecodeError) as error:
-            self.fate.end("protocol", f"the peer broke HTTP/2: {str(error) or repr(error)}")
-            self.connection.flush()
-            self.processor.close()
+            self._broken(str(error) or repr(error))
             return
         for event in events:
             self.processor.process(event)
-        if not self.connection.is_closing():
-            self.connection.flush()
+
+    def _broken(self, how: str) -> None:
+        self.fate.end("protocol", f"the peer broke HTTP/2: {how}")
+        self.connection.flush()
+        self.processor.close()
+
+    def inbox(self, stream: Stream) -> Inbox:
+        """Where the connection's one stream is received from now on."""
+        self._inbox = Inbox(
+            self._window, partial(self._give_back, stream), partial(self._acknowledge, stream)
+        )
+        return self._inbox
+
+    def _give_back(self, stream: Stream, size: int) -> None:
+        if stream.id is not None and not self.connection.is_closing():
+            self.transport.write(window_updates(stream.id, size))
+
+    def _acknowledge(self, stream: Stream, size: int) -> None:
+        if stream.id is not None and not self.connection.is_closing():
+            self.connection.ack(stream.id, size)
 
     def _greeted(self, data: bytes) -> bool:
         """Whether the peer's first frame is SETTINGS, as it must be.

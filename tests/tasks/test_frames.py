@@ -1,0 +1,155 @@
+"""DATA frames past the HTTP/2 library: cut anywhere, judged as the library would."""
+
+from __future__ import annotations
+
+import anyio
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kmesh.tasks.frames import LONGEST, Frames, window_updates
+from kmesh.tasks.inbox import Inbox, Overrun
+
+DATA, HEADERS, CONTINUATION = 0, 1, 9
+
+
+def frame(kind: int, payload: bytes, flags: int = 0, stream: int = 1) -> bytes:
+    head = len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big")
+    return head + payload
+
+
+def told_apart(frames: Frames, pieces: list[bytes]) -> list[tuple[bool, bytes]]:
+    """Runs of plain payload and of everything else."""
+    runs: list[tuple[bool, bytes]] = []
+    for data in pieces:
+        for plain, piece in frames.feed(data):
+            if runs and runs[-1][0] == plain:
+                runs[-1] = plain, runs[-1][1] + piece
+            else:
+                runs.append((plain, bytes(piece)))
+    return runs
+
+
+def for_one() -> Frames:
+    frames = Frames()
+    frames.stream = 1
+    return frames
+
+
+NOT_PLAIN = [
+    frame(HEADERS, b"headers", 4),
+    frame(DATA, b"the end", 1),
+    frame(DATA, b"\1padded\0", 8),
+    frame(DATA, b"of another stream", stream=3),
+    frame(DATA, b"of no stream", stream=0),
+    frame(DATA, b""),
+    frame(DATA, bytes(LONGEST + 1)),
+    frame(0xEE, b"unknown"),
+]
+
+
+@given(
+    st.lists(st.one_of(st.sampled_from(NOT_PLAIN), st.binary(min_size=1, max_size=40))),
+    st.integers(1, 50),
+)
+def test_any_frames_cut_anywhere(parts: list[bytes], step: int) -> None:
+    """A part that is no frame is the payload of a plain one."""
+    data, expected = b"", list[tuple[bool, bytes]]()
+    for part in parts:
+        plain = part not in NOT_PLAIN
+        data += frame(DATA, part) if plain else part
+        if expected and expected[-1][0] == plain:
+            expected[-1] = plain, expected[-1][1] + part
+        else:
+            expected.append((plain, part))
+    pieces = [data[at : at + step] for at in range(0, len(data), step)]
+    assert told_apart(for_one(), pieces) == expected
+
+
+def test_nothing_is_plain_before_the_stream_may_send() -> None:
+    assert told_apart(Frames(), [frame(DATA, b"early")]) == [(False, frame(DATA, b"early"))]
+    unnamed = frame(DATA, b"early", stream=0)
+    assert told_apart(Frames(), [unnamed]) == [(False, unnamed)]
+
+
+def test_data_within_headers_is_for_the_library_to_refuse() -> None:
+    opened, closed = frame(HEADERS, b"h"), frame(CONTINUATION, b"c", 4)
+    data = frame(DATA, b"d")
+    assert told_apart(for_one(), [opened + data]) == [(False, opened + data)]
+    assert told_apart(for_one(), [opened, closed, data]) == [(False, opened + closed), (True, b"d")]
+
+
+def test_both_windows_are_given_back() -> None:
+    assert window_updates(5, 65536) == (
+        frame(8, b"\0\1\0\0", stream=0) + frame(8, b"\0\1\0\0", stream=5)
+    )
+
+
+class Room:
+    """An inbox with a window of 100 bytes, and what it gave back."""
+
+    def __init__(self) -> None:
+        self.plain: list[int] = []
+        self.library: list[int] = []
+        self.inbox = Inbox(100, self.plain.append, self.library.append)
+
+
+@pytest.mark.anyio
+async def test_what_was_read_is_given_back_half_a_window_at_a_time() -> None:
+    room = Room()
+    room.inbox.put(bytes(49))
+    assert await room.inbox.some(1000) == bytes(49)
+    assert room.plain == []
+    room.inbox.put(memoryview(b"abcdef"))
+    assert await room.inbox.exactly(2) == b"ab"
+    assert room.plain == [51]
+    assert await room.inbox.some(2) == b"cd"
+    assert await room.inbox.some(9) == b"ef"
+    assert (room.plain, room.library) == ([51], [])
+
+
+@pytest.mark.anyio
+async def test_what_the_library_read_is_acknowledged_to_it() -> None:
+    room = Room()
+    room.inbox.add(b"abc", 10)
+    assert await room.inbox.exactly(2) == b"ab"
+    assert (room.library, room.inbox.unacked_size()) == ([], 10)
+    assert await room.inbox.exactly(1) == b"c"
+    assert (room.plain, room.library, room.inbox.unacked_size()) == ([], [10], 0)
+
+
+@pytest.mark.anyio
+async def test_more_than_the_window_is_refused() -> None:
+    room = Room()
+    room.inbox.put(bytes(100))
+    with pytest.raises(Overrun):
+        room.inbox.put(b"x")
+    other = Room()
+    other.inbox.put(bytes(100))
+    await other.inbox.some(60)
+    other.inbox.put(bytes(60))
+    assert other.plain == [60]
+    with pytest.raises(Overrun):
+        other.inbox.put(b"x")
+
+
+@pytest.mark.anyio
+async def test_a_reader_waits_for_bytes_or_their_end() -> None:
+    room = Room()
+    read: list[bytes] = []
+
+    async def reader() -> None:
+        read.append(await room.inbox.exactly(4))
+        read.append(await room.inbox.some(4))
+        read.append(await room.inbox.exactly(4))
+        read.append(await room.inbox.some(4))
+
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(reader)
+            for piece in (b"ab", b"cd", b"e", b"fg"):
+                await anyio.wait_all_tasks_blocked()
+                room.inbox.put(piece)
+            await anyio.wait_all_tasks_blocked()
+            room.inbox.eof()
+    assert read == [b"abcd", b"e", b"fg", b""]
