@@ -32,7 +32,6 @@ from kmesh.core.store import Store
 from kmesh.errors import KmeshError
 from kmesh.state import capacity, cpu_seconds, describe, plain
 from kmesh.tasks import admin
-from kmesh.tasks.admin import AdminServer
 from kmesh.tasks.admin_context import Context
 from kmesh.tasks.bpflog import BpfLog
 from kmesh.tasks.collect import Sources
@@ -41,6 +40,7 @@ from kmesh.tasks.events import Events
 from kmesh.tasks.evict import Evictor
 from kmesh.tasks.fill import Filler
 from kmesh.tasks.lag import Lag
+from kmesh.tasks.listener import Listener
 from kmesh.tasks.places import Places
 from kmesh.tasks.pods import PodServer
 from kmesh.tasks.profile import RunTime
@@ -147,10 +147,10 @@ class App:
             switches=self.watch.switches,
         )
 
-    def _admin(self, config: Config, found: list[web.RouteDef]) -> AdminServer | None:
+    def _admin(self, config: Config, found: list[web.RouteDef]) -> Listener | None:
         if config.admin_address is None:
             return None
-        return AdminServer(config.admin_address, found)
+        return Listener("admin API", config.admin_address, found, admin.LIMITS)
 
     def _client(self, config: Config) -> XdsClient | None:
         options, decoder = config.xds(), Decoder()

@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 
 from kmesh.tasks import page
-from kmesh.tasks.pods import answer, problems
+from kmesh.tasks.problems import answer, problems
 from kmesh.tasks.top import Top, handlers
 from tests.kernel.net import Namespace, namespace
 from tests.page.browser import Tab, browser

@@ -14,7 +14,7 @@ from aiohttp import web
 from kmesh.core.live import Wanted
 from kmesh.tasks import events
 from kmesh.tasks.events import Events, TooManyFollowers
-from kmesh.tasks.pods import problems
+from kmesh.tasks.problems import problems
 from tests.core.test_live import DENIAL, LABELS, OUTBOUND
 
 if TYPE_CHECKING:

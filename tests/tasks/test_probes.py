@@ -40,7 +40,7 @@ async def asked(path: str, writer: Any, synced: bool = False, xds: Any = None) -
     listener = Listener("probes", Listen("127.0.0.1", 0), made.routes())
     async with anyio.create_task_group() as tasks:
         await tasks.start(listener.run)
-        url = f"http://{listener.listening}/healthz/{path}"
+        url = f"http://{listener.listening[0]}/healthz/{path}"
         async with ClientSession() as client, client.get(url) as answer:
             found = answer.status, (await answer.text()).strip()
         tasks.cancel_scope.cancel()

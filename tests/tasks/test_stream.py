@@ -21,7 +21,7 @@ from kmesh.core.events import ADDRESS
 from kmesh.core.model import Rejected, Resource, Workload
 from kmesh.core.views import Chosen
 from kmesh.tasks import dumps, stream
-from kmesh.tasks.pods import problems
+from kmesh.tasks.problems import problems
 from kmesh.tasks.stream import in_order, listed
 from kmesh.wire import convert
 from tests.wire.test_dump import FULL_SERVICE, FULL_WORKLOAD

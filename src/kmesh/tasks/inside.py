@@ -18,7 +18,7 @@ from aiohttp import web
 from kmesh import __version__
 from kmesh.core import openapi, switches
 from kmesh.errors import KmeshError
-from kmesh.tasks.pods import answer, content
+from kmesh.tasks.problems import answer, content
 
 if TYPE_CHECKING:
     from types import FrameType

@@ -17,6 +17,7 @@ from aiohttp import web
 from kmesh.core.exposition import accepts_gzip, negotiate, render
 from kmesh.tasks.collect import many, one
 from kmesh.tasks.listener import Listener
+from kmesh.tasks.stream import endless
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -66,6 +67,7 @@ class MetricsServer:
         """Serve until cancelled."""
         await self._listener.run(task_status=task_status)
 
+    @endless
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         form = negotiate(request.headers.get("Accept", ""))
         response = web.StreamResponse(headers={"Content-Type": form.content_type})
@@ -110,7 +112,7 @@ class MetricsServer:
             self._abandoned,
             self._seconds,
             dict(self._collector.failures),
-            self._listener.listening,
+            ", ".join(self._listener.listening),
         )
 
     def _own(self) -> Iterator[Metric]:

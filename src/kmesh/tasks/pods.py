@@ -4,28 +4,32 @@ from __future__ import annotations
 
 import os
 import socket
+from asyncio import get_running_loop
 from errno import EAGAIN, EINVAL
 from typing import TYPE_CHECKING
 
 import anyio
 import anyio.to_thread
-import orjson
 from aiohttp import web
 
 from kmesh.bpf import lib
 from kmesh.core.pods import UID_ROOM
 from kmesh.errors import BpfError, KmeshError
+from kmesh.tasks.listener import Limits, serving
+from kmesh.tasks.problems import answer, content
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from asyncio import Server
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from kmesh.core.events import Json
     from kmesh.core.pods import Pod
+    from kmesh.tasks.gate import Gate
     from kmesh.tasks.writer import Writer
 
-MOST_BYTES = 64 << 10
-LAST_ANSWERS = 1.0  # seconds for what is being answered when the agent ends
+LIMITS = Limits(connections=128, head=10.0, body=64 << 10, anywhere=True)
+"""Only root reaches the socket: what is bounded is what a broken tool can hold up."""
 
 
 class EnrolmentError(KmeshError):
@@ -62,33 +66,32 @@ class PodServer:
         self, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED
     ) -> None:
         """Serve until cancelled; the socket is only for its owner. Raises SocketError."""
-        app = web.Application(middlewares=[problems], client_max_size=MOST_BYTES)
-        app.router.add_post("/enrol", self._enrol)
-        app.router.add_delete("/enrol", self._withdraw)
-        app.router.add_get("/enrol", self._list)
-        app.add_routes([*self.shared(), *self._routes])
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=LAST_ANSWERS)
-        await runner.setup()
-        try:
-            await self._listen(runner)
-            task_status.started()
-            await anyio.sleep_forever()
-        finally:
-            with anyio.CancelScope(shield=True):
-                await runner.cleanup()
+        own = [
+            web.post("/enrol", self._enrol),
+            web.delete("/enrol", self._withdraw),
+            web.get("/enrol", self._list),
+        ]
+        async with serving([*own, *self.shared(), *self._routes], LIMITS) as gate:
+            server = await self._listen(gate)
+            try:
+                task_status.started()
+                await anyio.sleep_forever()
+            finally:
+                server.close()
 
     def shared(self) -> list[web.RouteDef]:
         """What the admin address may serve as well: questions, nothing that changes anything."""
         return [web.get("/state", self._show)]
 
-    async def _listen(self, runner: web.AppRunner) -> None:
+    async def _listen(self, gate: Gate) -> Server:
         try:
             if listens(self.path):
                 raise SocketError(f"another agent listens at {self.path}")
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             self.path.unlink(missing_ok=True)
-            await web.UnixSite(runner, str(self.path)).start()
+            server = await get_running_loop().create_unix_server(gate, str(self.path))
             self.path.chmod(0o600)
+            return server
         except OSError as error:
             reason = error.strerror or str(error)
             raise SocketError(f"cannot listen at {self.path}: {reason}") from error
@@ -104,7 +107,7 @@ class PodServer:
         return answer({"cookie": cookie, "workload": uid})
 
     async def _withdraw(self, request: web.Request) -> web.Response:
-        cookie = (await content(request)).get("cookie")
+        cookie = (await content(request, EnrolmentError.next_step)).get("cookie")
         if cookie is None:
             cookie = await self._known((await fields(request, "netns"))["netns"])
         elif not isinstance(cookie, int) or isinstance(cookie, bool) or not 0 < cookie < 1 << 64:
@@ -168,7 +171,7 @@ def listens(path: Path) -> bool:
 
 async def fields(request: web.Request, *names: str) -> dict[str, str]:
     """The body's string fields of these names; raises EnrolmentError naming what is wrong."""
-    body = await content(request)
+    body = await content(request, EnrolmentError.next_step)
     found: dict[str, str] = {}
     for name in names:
         value = body.get(name)
@@ -176,32 +179,3 @@ async def fields(request: web.Request, *names: str) -> dict[str, str]:
             raise EnrolmentError(f"{name!r} must be a non-empty string without NUL")
         found[name] = value
     return found
-
-
-async def content(request: web.Request) -> dict[str, object]:
-    """The body's fields; raises EnrolmentError when it is no JSON object."""
-    try:
-        body = orjson.loads(await request.read())
-    except orjson.JSONDecodeError as error:
-        raise EnrolmentError(f"the body is not JSON: {error}") from error
-    if not isinstance(body, dict):
-        raise EnrolmentError("the body is not a JSON object")
-    return body
-
-
-@web.middleware
-async def problems(
-    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-) -> web.StreamResponse:
-    """Errors as JSON: code, sentence, next step."""
-    try:
-        return await handler(request)
-    except KmeshError as error:
-        status = 500 if isinstance(error, BpfError) else 400
-        problem = {"code": error.code, "error": error.sentence, "next_step": error.next_step}
-        return answer(problem, status)
-
-
-def answer(value: object, status: int = 200) -> web.Response:
-    """A JSON response."""
-    return web.Response(body=orjson.dumps(value), status=status, content_type="application/json")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from kmesh.errors import KmeshError
-from kmesh.tasks.pods import answer, content
+from kmesh.tasks.problems import answer, content
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

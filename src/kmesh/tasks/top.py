@@ -18,7 +18,7 @@ from kmesh.core import top
 from kmesh.core.flows import Flow, busiest, rates, sums
 from kmesh.core.rates import Rates
 from kmesh.errors import KmeshError
-from kmesh.tasks.pods import answer
+from kmesh.tasks.problems import answer
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator

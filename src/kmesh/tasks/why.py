@@ -12,7 +12,7 @@ from kmesh.core.policy import principal
 from kmesh.core.route_names import UnknownEnd, ends, split
 from kmesh.core.route_shape import shape
 from kmesh.core.route_why import admissions, route
-from kmesh.tasks.pods import answer
+from kmesh.tasks.problems import answer
 
 if TYPE_CHECKING:
     from kmesh.core.lookup import Kernel
