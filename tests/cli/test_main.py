@@ -37,6 +37,7 @@ os.setresuid(65534, 65534, 65534)
 sys.exit(main(sys.argv[1:]))
 """
 BARE = {"PATH": os.environ["PATH"], "COLUMNS": "200"}
+BARE |= {name: os.environ[name] for name in ("PYTHONPATH",) if name in os.environ}
 
 
 def kmesh(
