@@ -111,9 +111,12 @@ def running(stage: Stage, address: str, name: str = "agent", *options: str) -> I
             end(agent.process)
 
 
-def start(stage: Stage, address: str, name: str = "agent", *options: str) -> Agent:
-    """An agent that ends with the stage; ``name`` is unique on the stage."""
-    pods, own = stage.cgroup(f"{name}-pods"), stage.cgroup(name)
+def start(
+    stage: Stage, address: str, name: str = "agent", *options: str, pods: Path | None = None
+) -> Agent:
+    """An agent that ends with the stage; ``name`` is unique on the stage, ``pods`` the cgroup that
+    its programs are attached to, by default an empty one."""
+    pods, own = pods or stage.cgroup(f"{name}-pods"), stage.cgroup(name)
     run_dir = stage.folder / f"{name}-run"
     command = [
         sys.executable, "-m", "kmesh", "daemon",

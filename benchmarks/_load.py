@@ -103,13 +103,13 @@ def quantile_us(histogram: Mapping[int, int], part: float) -> float:
 
 def run(stage: Stage, place: Place, load: Load) -> Found:
     """One client to its end. Raises Failed."""
-    return together(stage, [(place, load)])
+    return collect(stage, start(stage, place, load))
 
 
-def together(stage: Stage, clients: Sequence[tuple[Place, Load]]) -> Found:
-    """Several clients at once, merged. Raises Failed when one of them fails."""
+def together(stage: Stage, clients: Sequence[tuple[Place, Load]]) -> list[Found]:
+    """Several clients at once. Raises Failed when one of them fails."""
     running = [start(stage, place, load) for place, load in clients]
-    return merge([collect(stage, one) for one in running])
+    return [collect(stage, one) for one in running]
 
 
 def start(stage: Stage, place: Place, load: Load) -> subprocess.Popen[str]:

@@ -14,7 +14,7 @@ import time
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
-from benchmarks import dataset
+from benchmarks import _shapes, dataset
 from benchmarks._stage import Failed, Place
 
 if TYPE_CHECKING:
@@ -73,8 +73,16 @@ class Commands:
         return self._put(dataset.mesh(workloads, services))
 
     async def shape(self, name: str, **sizes: int) -> int:
-        """Put what a function of ``dataset`` makes."""
-        return self._put(getattr(dataset, name)(**sizes))
+        """Put what a function of ``_shapes`` makes."""
+        return self._put(getattr(_shapes, name)(**sizes))
+
+    async def service(self, name: str, vip: str, ports: _shapes.Ports) -> int:
+        """Put one service."""
+        return self._put([_shapes.service(name, [_shapes.Vip(socket.inet_aton(vip))], ports)])
+
+    async def pod(self, name: str, address: str, of: dict[str, _shapes.Ports], node: str) -> int:
+        """Put one pod."""
+        return self._put([_shapes.pod(name, socket.inet_aton(address), of, node)])
 
     async def flip(self, count: int, workloads: int) -> int:
         """Change the health of ``count`` endpoints spread over the mesh."""

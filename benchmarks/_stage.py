@@ -107,9 +107,9 @@ class Stage:
         return netns
 
     def route(self, netns: str, addresses: Sequence[str]) -> None:
-        """Make single addresses reachable over the bridge."""
-        for one in addresses:
-            self.run(["ip", "route", "add", f"{one}/32", "dev", "eth0"], Place(netns))
+        """Make addresses or prefixes reachable over the bridge."""
+        lines = "".join(f"route add {one} dev eth0\n" for one in addresses)
+        self.run(["ip", "-batch", "-"], Place(netns), lines)
 
     def start(
         self, command: Sequence[str], place: Place, *, wait: bool = False
@@ -244,9 +244,8 @@ def _own_cgroups(stack: ExitStack) -> Path:
     root = Path(mounts.find_cgroup2())
     for left in root.glob(f"{PREFIX}*"):
         if not Path(f"/proc/{left.name.removeprefix(PREFIX)}").exists():
-            for path in (*left.iterdir(), left):
-                if path.is_dir():
-                    path.rmdir()
+            for folder, _, _ in os.walk(left, topdown=False):
+                Path(folder).rmdir()
     own = root / f"{PREFIX}{os.getpid()}"
     own.mkdir()
     stack.callback(_remove_cgroup, own)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from benchmarks._load import Histogram, Load
+    from benchmarks._load import Found, Histogram, Load
     from benchmarks._stage import Place, Stage
 
 QUIET = 0.15  # CPUs that others may use meanwhile
@@ -51,22 +51,27 @@ class Turn(NamedTuple):
     others: float
 
 
-def slice_of(stage: Stage, way: Way, *loads: Load) -> Cell:
-    """Loads at the same time, from one client place after the other."""
+def slice_of(stage: Stage, way: Way, *loads: Load, watched: int = 0) -> Cell:
+    """Loads at the same time, from one client place after the other; rate and latencies are those
+    of the first ``watched``, 0 is all. Raises Failed."""
     groups = [way.servers, *way.works]
     before = [cpu_us(one) for one in groups]
     clients = [(way.clients[i % len(way.clients)], load) for i, load in enumerate(loads)]
     found = _load.together(stage, clients)
+    seen = _load.merge(found[:watched] if watched else found)
     settle(groups)  # closing thousands of connections is this way's cost, not the next one's
     used = [
         (now.user - start.user, now.system - start.system)
         for now, start in zip(map(cpu_us, groups), before, strict=True)
     ]
-    return cell(found, *used)
+    return cell(_load.merge(found), seen, *used)
 
 
-def cell(found: _load.Found, servers: tuple[float, float], *works: tuple[float, float]) -> Cell:
-    """Numbers of a slice; CPU as (user, system) microseconds."""
+def cell(
+    found: Found, seen: Found, servers: tuple[float, float], *works: tuple[float, float]
+) -> Cell:
+    """Numbers of a slice: bytes and CPU of all clients, the rest of those ``seen``; CPU comes as
+    (user, system) microseconds."""
     user, system = (sum(each) for each in zip((0.0, 0.0), *works, strict=True))
     parts = {
         "client_us": found.cpu_us,
@@ -79,19 +84,20 @@ def cell(found: _load.Found, servers: tuple[float, float], *works: tuple[float, 
     }
     numbers = {name: value / found.operations for name, value in parts.items()}
     numbers |= {
-        "rate": found.rate,
+        "rate": seen.rate,
         "bytes_per_s": found.bytes / found.seconds,
         "lost": found.lost / (found.operations + found.lost),
     }
-    return Cell(numbers, found.histogram)
+    return Cell(numbers, seen.histogram)
 
 
 def turn(
-    stage: Stage, names: Sequence[str], measure: Callable[[str], Cell], dice: random.Random
+    stage: Stage, names: Sequence[str], measure: Callable[[str], Cell | None], dice: random.Random
 ) -> Turn:
-    """Everybody once, in an order of the dice."""
+    """Everybody once, in an order of the dice; who gives None is left out."""
     start, busy = time.monotonic(), foreign_s(stage)
-    cells = {name: measure(name) for name in dice.sample(names, len(names))}
+    found = {name: measure(name) for name in dice.sample(names, len(names))}
+    cells = {name: one for name, one in found.items() if one is not None}
     return Turn(cells, (foreign_s(stage) - busy) / (time.monotonic() - start))
 
 

@@ -26,7 +26,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks import _contenders, harness
+from benchmarks import _contenders, _envoy, harness
 from benchmarks._bpf_time import Plan, bpf_time, check
 from benchmarks._load import Load
 from benchmarks._stage import Stage, privately
@@ -88,7 +88,7 @@ def everything(stage: Stage, plan: Plan) -> dict[str, Any]:
         _contenders.direct(stage, served, AGAIN, "10.1.1.5"),
     ]
     missing = {}
-    binary = _contenders.envoy_binary()
+    binary = _envoy.binary()
     if binary is not None:
         ways.append(_contenders.envoy(stage, served, "10.1.1.4", binary))
     else:

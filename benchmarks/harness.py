@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 RESULTS = Path(__file__).parent / "results"
+WIDE = 160  # columns of a file
 
 
 def cpu(work: Callable[[], object], repeat: int) -> list[float]:
@@ -80,7 +81,10 @@ def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -
         table.add_column(column, justify="right" if index else "left")
     for row in rows:
         table.add_row(*[str(cell) for cell in row])
-    Console().print(table)
+    console = Console()
+    if not console.is_terminal:
+        console.width = WIDE
+    console.print(table)
 
 
 def save(name: str, results: object) -> Path:

@@ -209,10 +209,12 @@ static void advance(struct connection *c, uint32_t events)
 		get(c);
 }
 
-/* Requests whose time has come, while a connection is free; nanoseconds until the next. */
+/* Requests whose time has come, while a connection is free; nanoseconds until the next, or until
+ * something else has to be looked after. */
 static uint64_t schedule(void)
 {
 	static int at;
+	uint64_t left;
 
 	while (interval && first + asked * interval < until) {
 		uint64_t due = first + asked * interval, at_now = now();
@@ -226,7 +228,8 @@ static uint64_t schedule(void)
 			break;
 		begin(&all[at], due);
 	}
-	return NS / 10;
+	left = until - now();
+	return left < NS / 10 ? left : NS / 10; /* a time that has passed is a large number */
 }
 
 static void give_up_lost_datagrams(void)

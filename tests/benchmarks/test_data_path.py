@@ -2,60 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from benchmarks._contenders import envoy_binary
-from kmesh.bpf import mounts
+from benchmarks import _envoy
+from tests.benchmarks.runs import cgroup, start, whole
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Iterator
 
-ROOT = Path(__file__).resolve().parents[2]
 pytestmark = [
     pytest.mark.e2e,
     pytest.mark.skipif(os.geteuid() != 0, reason="namespaces, mounts and BPF need root"),
 ]
-
-
-def start(name: str, results: Path) -> subprocess.Popen[str]:
-    """A benchmark's quick run, temporary files below ``results``."""
-    command = [sys.executable, "-m", f"benchmarks.{name}", "--quick", "--results", str(results)]
-    environment = os.environ | {"TMPDIR": str(results)}
-    return subprocess.Popen(
-        command,
-        cwd=ROOT,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-
-
-def whole(name: str, results: Path) -> tuple[dict[str, Any], str]:
-    """(the JSON, standard output) of a quick run; it has left nothing."""
-    process = start(name, results)
-    output, errors = process.communicate(timeout=100)
-    assert process.returncode == 0, errors
-    assert [path.name for path in results.iterdir()] == [f"{name}.json"]
-    assert not cgroup(process.pid).exists()
-    found: dict[str, Any] = json.loads((results / f"{name}.json").read_text())
-    assert found["machine"]["cpus"] == os.cpu_count()
-    return found["results"], output
-
-
-def cgroup(pid: int) -> Path:
-    """The cgroup of a run."""
-    return Path(mounts.find_cgroup2()) / f"kmesh-bench-{pid}"
 
 
 def numbers(found: Any) -> Iterator[float]:
@@ -72,7 +37,7 @@ def numbers(found: Any) -> Iterator[float]:
 def test_connect(tmp_path: Path) -> None:
     found, output = whole("connect", tmp_path)
     ways = {"direct", "direct 2", "kmesh", "nftables"}
-    if envoy_binary():
+    if _envoy.binary():
         ways.add("envoy")
         assert found["missing"] == {}
     else:

@@ -1,0 +1,1 @@
+"""Contenders side by side: what a mesh costs connections and traffic. See ``__main__``."""

@@ -1,0 +1,102 @@
+"""What does a mesh cost? Contenders side by side: same namespaces, same clients, same run.
+
+Each contender has client and server namespaces of its own on one bridge, without a route out, and
+all take turns in short slices, in another order each time. Ratios compare slices of one turn;
+"direct 2" is direct in other namespaces, so its distance from 1 is the noise. Turns during which
+something else used much CPU are left out, up to two thirds of them. CPU is that of clients,
+servers and whatever works for the contender (proxies, agent), with the kernel's work for them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from benchmarks import harness
+from benchmarks._stage import Failed, Stage, privately
+from benchmarks.mesh import report, scenarios, tools
+from benchmarks.mesh.contend import Options
+from benchmarks.mesh.run import AGAIN, DIRECT, MAKERS, Show, rows
+from benchmarks.mesh.scenarios import FULL, QUICK, SCENARIOS, Plan
+from kmesh.lab.interrupts import Interrupted, Interrupts
+
+DEFAULT = (DIRECT, "kmesh", "nft", "envoy-sidecar", "envoy-node", "envoy-node-out", AGAIN)
+
+
+def everything(
+    stage: Stage, contenders: list[str], chosen: list[str], plan: Plan, options: Options
+) -> dict[str, Any]:
+    """The whole benchmark on a stage."""
+    missing = tools.install(tools.needed(chosen))
+    all_cases = [case for case in scenarios.cases(chosen, plan) if case.tool not in missing]
+    show = Show(stage, plan, options)
+    bulk = any(case.tool == "iperf3" for case in all_cases)
+    show.set_up(contenders, scenarios.clients_needed(all_cases, plan), bulk=bulk)
+    show.warm_up()
+    found = rows(show.turns(all_cases), list(show.contenders))
+    for one in show.contenders.values():
+        one.check()
+    failed = {f"{name}, {case.scenario}, {case.name}": why
+              for (name, case), why in show.failed.items()}  # fmt: skip
+    return {
+        "plan": plan._asdict(),
+        "contenders": {name: one.facts._asdict() for name, one in show.contenders.items()},
+        "tools": {name: tools.version(name) for name in tools.needed(chosen)
+                  if name not in missing},
+        "rows": found,
+        "missing": missing | show.missing | failed,
+    }  # fmt: skip
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The command line; exits with a message when it is wrong."""
+    parser = argparse.ArgumentParser("mesh", description=__doc__)
+    names = _names(parser, MAKERS)
+    parser.add_argument("--contenders", type=names, default=list(DEFAULT),
+                        help=f"comma list of {', '.join(MAKERS)}")  # fmt: skip
+    parser.add_argument("--scenario", type=_names(parser, SCENARIOS), default=list(SCENARIOS),
+                        help=f"comma list of {', '.join(SCENARIOS)}")  # fmt: skip
+    parser.add_argument("--rounds", type=int, help="turns of each case")
+    parser.add_argument("--quick", action="store_true", help="a few seconds, numbers of no worth")
+    parser.add_argument("--results", type=Path, help="folder of mesh.json")
+    return parser.parse_args(arguments)
+
+
+def _names(parser: argparse.ArgumentParser, known: Any) -> Any:
+    def read(text: str) -> list[str]:
+        found = text.split(",")
+        for name in found:
+            if name not in known:
+                parser.error(f"{name!r} is none of {', '.join(known)}")
+        return found
+
+    return read
+
+
+def main() -> None:
+    """Command line."""
+    args = parse()
+    privately("benchmarks.mesh")
+    if args.results:
+        harness.RESULTS = args.results
+    plan = QUICK if args.quick else FULL
+    if args.rounds:
+        plan = plan._replace(rounds=args.rounds)
+    contenders = [DIRECT, *(name for name in args.contenders if name != DIRECT)]
+    options = Options(plan.services, plan.endpoints)
+    interrupts = Interrupts()
+    try:
+        with interrupts.raised(), Stage(interrupts.held) as stage:
+            results = everything(stage, contenders, args.scenario, plan, options)
+    except Interrupted as signal:
+        sys.exit(f"stopped by {signal}; everything was removed")
+    except Failed as failed:
+        sys.exit(f"mesh: {failed}")
+    report.show(results)
+    print(harness.save("mesh", results))
+
+
+if __name__ == "__main__":
+    main()

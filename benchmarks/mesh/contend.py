@@ -1,0 +1,82 @@
+"""What a contender is, and those without a proxy: direct and nftables."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from benchmarks import _nft
+from benchmarks._stage import Place
+from benchmarks._turns import Way
+from benchmarks.mesh.site import SERVICES, vip
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from benchmarks._stage import Stage
+    from benchmarks.mesh.site import Site
+
+
+class Options(NamedTuple):
+    """What contenders may need to know; paths are None when they were not given."""
+
+    services: int
+    endpoints: int
+    ztunnel: Path | None = None
+    kmesh: Path | None = None
+
+
+class Facts(NamedTuple):
+    """What a contender is and does, for the report."""
+
+    version: str
+    balances: str
+    encryption: str
+    identity: str
+    redirection: str
+
+
+class Contender(NamedTuple):
+    """A site that is set up. ``target`` is what a client dials for a service, by its name, maybe
+    several with commas; ``check`` raises Failed when traffic did not go the way it should."""
+
+    site: Site
+    target: Callable[[str], str]
+    works: tuple[Path, ...]
+    facts: Facts
+    udp: bool = True
+    check: Callable[[], None] = lambda: None
+
+    def way(self, service: str) -> Way:
+        """From its clients to a service."""
+        places = tuple(one.place for one in self.site.clients)
+        target = self.target(service)
+        return Way(self.site.name, places, target, self.site.server_group, self.works)
+
+
+def direct(stage: Stage, site: Site, options: Options) -> Contender:
+    """Clients dial the endpoints in turn."""
+    facts = Facts("-", "the client, in turn", "none", "none", "none")
+    return Contender(site, lambda service: ",".join(site.endpoints(service)), (), facts)
+
+
+def nftables(stage: Stage, site: Site, options: Options) -> Contender:
+    """DNAT in every pod's namespace, as many other services as kmesh has."""
+    services = {(one.vip, one.port): site.endpoints(name) for name, one in SERVICES.items()}
+    base = 0x0A_10_00_00
+    others = [(_text(base + index), 80) for index in range(options.services)]
+    rules = _nft.dnat(services, others)
+    for pod in site.pods:
+        stage.run(["nft", "-f", "-"], Place(pod.netns), rules)
+    facts = Facts(
+        stage.run(["nft", "--version"], Place()).split()[1],
+        "random, per connection",
+        "none",
+        "none",
+        "DNAT in the pod's namespace; conntrack on every packet",
+    )
+    return Contender(site, vip, (), facts)
+
+
+def _text(address: int) -> str:
+    return ".".join(map(str, address.to_bytes(4)))

@@ -1,0 +1,136 @@
+"""The contenders set up, and all cases in turns."""
+
+from __future__ import annotations
+
+import random
+import sys
+import time
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from benchmarks import _load
+from benchmarks._load import Load
+from benchmarks._stage import Failed
+from benchmarks._turns import Cell, Turn, kept, row, slice_of, turn
+from benchmarks.mesh import ours, proxies, site, tools
+from benchmarks.mesh.contend import Contender, Options, direct, nftables
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from benchmarks._stage import Stage
+    from benchmarks.mesh.scenarios import Case, Plan
+
+DIRECT, AGAIN = "direct", "direct 2"
+MAKERS: dict[str, tuple[Any, bool]] = {
+    DIRECT: (direct, False),
+    AGAIN: (direct, False),
+    "kmesh": (ours.kmesh, False),
+    "nft": (nftables, True),
+    "envoy-sidecar": (proxies.sidecars, True),
+    "envoy-node": (proxies.node, True),
+    "envoy-node-out": (proxies.node_out, True),
+}
+"""Who sets a contender up, and whether its pods need a route for service addresses."""
+
+
+class Show:
+    """All contenders on a stage. What fails is left out from then on and named in ``missing``."""
+
+    def __init__(self, stage: Stage, plan: Plan, options: Options) -> None:
+        self.stage, self.plan, self.options = stage, plan, options
+        self.contenders: dict[str, Contender] = {}
+        self.missing: dict[str, str] = {}
+        self.failed: dict[tuple[str, Case], str] = {}
+
+    def set_up(self, names: Sequence[str], clients: int, *, bulk: bool) -> None:
+        """Make the contenders one after the other."""
+        for index, name in enumerate(names):
+            make, vips = MAKERS[name]
+            start = time.monotonic()
+            try:
+                built = site.build(self.stage, _slug(name), index, clients, vips=vips)
+                made = make(self.stage, built, self.options)
+                self._servers(made, bulk=bulk)
+            except Failed as failed:
+                if name == DIRECT:
+                    raise
+                self.missing[name] = str(failed)
+                continue
+            self.contenders[name] = made
+            say(f"{name}: ready after {time.monotonic() - start:.1f} s")
+
+    def _servers(self, made: Contender, *, bulk: bool) -> None:
+        relays = {8081: "hop2", 8082: "web"}
+        for pod, (port, service) in zip(made.site.servers, relays.items(), strict=True):
+            to = made.target(service).split(",")[0]
+            command = [self.stage.server, "relay", str(port), to]
+            self.stage.start(command, pod.place, wait=True)
+        if bulk:
+            tools.serve_bulk(self.stage, made.site)
+
+    def warm_up(self) -> None:
+        """Neighbour tables, first connections; a contender that does not answer is left out."""
+        for name, one in list(self.contenders.items()):
+            for service in ("web", "hop1"):
+                try:
+                    load = Load("short", 4, 50, one.target(service))
+                    for place in (pod.place for pod in one.site.clients):
+                        _load.run(self.stage, place, load)
+                except Failed as failed:
+                    if name == DIRECT:
+                        raise
+                    self.missing[name] = str(failed)
+                    self.contenders.pop(name, None)
+
+    def turns(self, cases: Sequence[Case]) -> dict[Case, list[Turn]]:
+        """Every case once, then every case again; each time in another order of contenders."""
+        found: dict[Case, list[Turn]] = {case: [] for case in cases}
+        dice = random.Random(1)
+        for number in range(self.plan.rounds):
+            start = time.monotonic()
+            for case in cases:
+                if case.tool and number >= self.plan.tool_rounds:
+                    continue
+                names = [name for name in self.contenders if self._takes_part(name, case)]
+                found[case].append(turn(self.stage, names, partial(self._slice, case), dice))
+            say(f"round {number + 1} of {self.plan.rounds}: {time.monotonic() - start:.0f} s")
+        return found
+
+    def _takes_part(self, name: str, case: Case) -> bool:
+        able = self.contenders[name].udp or not case.udp
+        return able and (name, case) not in self.failed
+
+    def _slice(self, case: Case, name: str) -> Cell | None:
+        way = self.contenders[name].way(case.service)
+        try:
+            if case.tool:
+                return tools.measure(self.stage, way, case.tool)
+            loads = [load._replace(targets=way.targets) for load in case.loads]
+            return slice_of(self.stage, way, *loads, watched=case.watched)
+        except Failed as failed:
+            if name == DIRECT:
+                raise
+            self.failed[name, case] = str(failed)
+            return None
+
+
+def rows(found: dict[Case, list[Turn]], names: Sequence[str]) -> list[dict[str, Any]]:
+    """One row for each case and contender."""
+    made = []
+    for case, turns in found.items():
+        for name in names:
+            had = [one for one in turns if name in one.cells]
+            if had:
+                head = {"scenario": case.scenario, "case": case.name}
+                made.append(head | row(kept(had), name, DIRECT))
+    return made
+
+
+def say(text: str) -> None:
+    """Progress, which is no result."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def _slug(name: str) -> str:
+    return name.replace(" ", "-")
