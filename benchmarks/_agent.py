@@ -49,6 +49,10 @@ class Client(http.client.HTTPConnection):
         """Enrol a namespace as a workload (uid). Raises Failed with the agent's words."""
         self._answer("POST", "/enrol", json.dumps({"netns": netns, "workload": workload}))
 
+    def switch(self, **wanted: Any) -> None:
+        """Throw switches. Raises Failed with the agent's words."""
+        self._answer("POST", "/switches", json.dumps(wanted))
+
     def _answer(self, method: str, path: str, body: str | None = None) -> Any:
         self.request(method, path, body)
         answer = self.getresponse()

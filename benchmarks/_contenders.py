@@ -45,9 +45,9 @@ def endpoints() -> str:
     return ",".join(f"{one}:{PORT}" for one in SERVERS)
 
 
-def servers(stage: Stage) -> list[str]:
+def servers(stage: Stage, group: str = SERVERS_GROUP) -> list[str]:
     """Echo servers, each in a namespace of its own; the namespaces."""
-    found, cgroup = [], stage.cgroup(SERVERS_GROUP)
+    found, cgroup = [], stage.cgroup(group)
     for one in SERVERS:
         netns = stage.namespace([one])
         place = Place(netns, cgroup, SERVER_CPU)

@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from benchmarks import _load
+from benchmarks import _load, harness
 from benchmarks._stage import cpu_us, settle
 
 if TYPE_CHECKING:
@@ -151,3 +151,32 @@ def quartiles(values: Sequence[float]) -> dict[str, float]:
         else (values[0],) * 3
     )
     return {"median": middle, "low": low, "high": high}
+
+
+def show(title: str, load: Sequence[dict[str, Any]], base: str, third: str, rounds: int) -> None:
+    """Two tables for each ``mode``, and how disturbed the run was; ``third`` is who works besides
+    client and server."""
+    for mode in dict.fromkeys(each["mode"] for each in load):
+        rows = [each for each in load if each["mode"] == mode]
+        columns = ["way", "open", "per s", f"x {base}", "middle half", "p50 us", "p99 us"]
+        harness.show(f"{title}: {mode}", columns, [_rate_cells(each) for each in rows])
+        columns = ["way", "open", "CPU us", f"x {base}", "middle half", "client", "server", third]
+        harness.show(f"{title}: CPU of {mode}", columns, [_cpu_cells(each) for each in rows])
+    turns, others = [each["turns"] for each in load], max(each["others"] for each in load)
+    print(f"turns kept: {min(turns)} to {max(turns)} of {rounds}; ", end="")
+    print(f"others used up to {others:.2f} CPUs meanwhile")
+
+
+def _ratio_cells(found: dict[str, float]) -> list[str]:
+    return [f"{found['median']:.3f}", f"{found['low']:.2f}-{found['high']:.2f}"]
+
+
+def _rate_cells(one: dict[str, Any]) -> list[str]:
+    name = [one["way"], str(one["connections"]), f"{one['rate']:,.0f}"]
+    return [*name, *_ratio_cells(one["rate_ratio"]), f"{one['p50_us']:.1f}", f"{one['p99_us']:.1f}"]
+
+
+def _cpu_cells(one: dict[str, Any]) -> list[str]:
+    name = [one["way"], str(one["connections"]), f"{one['cpu_us']:.1f}"]
+    parts = [f"{one[part]:.1f}" for part in ("client_us", "server_us", "proxy_us")]
+    return [*name, *_ratio_cells(one["cpu_us_ratio"]), *parts]

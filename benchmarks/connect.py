@@ -26,7 +26,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks import _contenders, _envoy, harness
+from benchmarks import _contenders, _envoy, _turns, harness
 from benchmarks._bpf_time import Plan, bpf_time, check
 from benchmarks._load import Load
 from benchmarks._stage import Stage, privately
@@ -105,13 +105,7 @@ def everything(stage: Stage, plan: Plan) -> dict[str, Any]:
 
 def show(results: dict[str, Any]) -> None:
     """Tables to standard output."""
-    for mode in MODES:
-        rows = [row for row in results["load"] if row["mode"] == mode]
-        columns = ["way", "open", "per s", "x direct", "middle half", "p50 us", "p99 us"]
-        harness.show(f"connect: {mode}", columns, [_rate(row) for row in rows])
-        columns = ["way", "open", "CPU us", "x direct", "middle half"]
-        columns += ["client", "server", "proxy"]
-        harness.show(f"connect: CPU of {mode}", columns, [_cpu(row) for row in rows])
+    _turns.show("connect", results["load"], DIRECT, "proxy", results["plan"]["rounds"])
     times = results["bpf"]
     cost = times["statistics_ns"]["median"]
     rows = [
@@ -121,27 +115,8 @@ def show(results: dict[str, Any]) -> None:
     rows.append(["an empty program", f"{cost:.0f}", "0"])
     harness.show("connect: BPF time of connect4", ["case", "ns", "ns net"], rows)
     print(f"runs of getpeername4: {times['getpeername4_runs']}")
-    turns = [row["turns"] for row in results["load"]]
-    others = max(row["others"] for row in results["load"])
-    print(f"turns kept: {min(turns)} to {max(turns)} of {results['plan']['rounds']}; ", end="")
-    print(f"others used up to {others:.2f} CPUs meanwhile")
     for name, why in results["missing"].items():
         print(f"not measured: {name}: {why}")
-
-
-def _ratio(found: dict[str, float]) -> list[str]:
-    return [f"{found['median']:.3f}", f"{found['low']:.2f}-{found['high']:.2f}"]
-
-
-def _rate(row: dict[str, Any]) -> list[str]:
-    name = [row["way"], str(row["connections"]), f"{row['rate']:,.0f}"]
-    return [*name, *_ratio(row["rate_ratio"]), f"{row['p50_us']:.1f}", f"{row['p99_us']:.1f}"]
-
-
-def _cpu(row: dict[str, Any]) -> list[str]:
-    name = [row["way"], str(row["connections"]), f"{row['cpu_us']:.1f}"]
-    parts = [f"{row[part]:.1f}" for part in ("client_us", "server_us", "proxy_us")]
-    return [*name, *_ratio(row["cpu_us_ratio"]), *parts]
 
 
 def main() -> None:

@@ -61,7 +61,10 @@ from __future__ import annotations
 
 from enum import IntEnum
 from struct import Struct
-from typing import NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 '''
@@ -110,7 +113,12 @@ def structure(types: list[btf.Type], name: str) -> tuple[str, str]:
         "    def unpack(cls, raw: bytes) -> Self:",
         '        """From the bytes of the map."""',
     ]
-    lines += [f"        return cls(*_{name.upper()}.unpack(raw))", "", ""]
+    lines += [f"        return cls(*_{name.upper()}.unpack(raw))", "", "    @classmethod"]
+    lines += [
+        "    def unpack_many(cls, raw: bytes) -> Iterator[Self]:",
+        '        """From the bytes of many, one after the other."""',
+    ]
+    lines += [f"        return map(cls._make, _{name.upper()}.iter_unpack(raw))", "", ""]
     definition = f'_{name.upper()} = Struct("{format_}")\n{name.upper()}_SIZE = {found.size}\n\n\n'
     print_ = f"{name} {format_} " + " ".join(f"{m.name}@{m.offset}" for m in found.members)
     return definition + "\n".join(lines), print_

@@ -58,6 +58,25 @@ def test_connect(tmp_path: Path) -> None:
     assert set(found["connect4_reasons"]) == {"balanced", "not_mesh", "not_enrolled"}
 
 
+def test_observe(tmp_path: Path) -> None:
+    found, output = whole("observe", tmp_path)
+    ways = {"off", "off 2", "metrics", "access log"}
+    rows = {(row["mode"], row["connections"], row["way"]): row for row in found["load"]}
+    assert set(rows) == {
+        (mode, n, way) for mode in ("short", "keep") for n in (1, 100) for way in ways
+    }
+    for (_, _, way), row in rows.items():
+        assert row["rate"] > 0 and row["cpu_us"] > 0
+        assert way in output
+    watching = {way: spent["km_observe"] for way, spent in found["programs_ns"].items()}
+    assert 0 < watching["off"] < watching["metrics"]
+    assert found["held"]["connections"] == found["plan"]["held"]
+    for one in found["records"]:
+        assert one["lines"] + one["lost"] + one["lines_dropped"] >= one["records"] > 0
+        assert one["agent_us"] > 0
+    assert found["idle"]["many_pods_cores"] > 0
+
+
 def test_tables(tmp_path: Path) -> None:
     found, output = whole("tables", tmp_path)
     assert set(found["segment"]) == {"10", "50", "1000", "10000"}

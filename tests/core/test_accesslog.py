@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kmesh.core import addr
@@ -59,3 +59,27 @@ def test_a_name_cannot_break_a_line(names: Names, error: str) -> None:
     assert text_line(entry, STAMP).count("\n") == 1
     assert text_line(entry, STAMP).count("\t") == 4
     assert json.loads(json_line(entry, STAMP)).get("error", "") == error
+
+
+@given(
+    st.builds(Names, *[texts] * 9), st.builds(ServiceName, texts, texts, texts), texts,
+    st.lists(st.integers(0, 3), min_size=4, max_size=4), st.sampled_from(("tcp", "udp")),
+    st.booleans(),
+)  # fmt: skip
+@settings(deadline=None)
+def test_both_lines_say_what_the_fields_are(
+    names: Names, service: ServiceName, error: str, more: list[int], protocol: str, outbound: bool
+) -> None:
+    retransmits, lost, srtt, min_rtt = more
+    entry = ENTRY._replace(
+        server=names, service=service, error=error, retransmits=retransmits, lost=lost, srtt=srtt,
+        min_rtt=min_rtt, protocol=protocol, outbound=outbound,
+    )  # fmt: skip
+    head = {"level": entry.level, "time": STAMP, "scope": "access", "message": entry.message}
+    pairs = json.loads(json_line(entry, STAMP), object_pairs_hook=list)
+    assert pairs == list({**head, **fields(entry)}.items())
+    quoted = (
+        f"{key}={value if key.endswith('.addr') else json.dumps(value, ensure_ascii=False)}"
+        for key, value in fields(entry).items()
+    )
+    assert text_line(entry, STAMP).split("\t", 4)[4] == " ".join(quoted) + "\n"

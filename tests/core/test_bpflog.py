@@ -6,7 +6,7 @@ import pytest
 
 from kmesh.abi.layout import Hook, Log, LogCode, LogLevel, Reason
 from kmesh.core import addr
-from kmesh.core.bpflog import SAYS, Names, lines, text
+from kmesh.core.bpflog import SAYS, Names, text
 
 NAMES = Names(
     lambda id_: "pod-a" if id_ == 3 else "",
@@ -44,5 +44,5 @@ def test_every_code_has_a_sentence(code: LogCode) -> None:
 
 def test_lines_lie_one_after_the_other() -> None:
     other = LINE._replace(time=2)
-    assert list(lines(LINE.pack() + other.pack())) == [LINE, other]
-    assert list(lines(b"")) == []
+    assert list(Log.unpack_many(LINE.pack() + other.pack())) == [LINE, other]
+    assert list(Log.unpack_many(b"")) == []

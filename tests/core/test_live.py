@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from kmesh.abi.layout import EventKind
+from kmesh.abi.layout import Direction, EventKind, Reason
 from kmesh.core import addr
 from kmesh.core.live import Wanted, is_pod, is_service, line, view
 from kmesh.core.records import Connection, Denial
@@ -40,9 +40,11 @@ DENIAL = Denial(
     False, 3,
 )  # fmt: skip
 OUTBOUND = Connection(
-    EventKind.CLOSE, True, "tcp", 0, 99, 1, 7, addr.parse("10.0.0.1"), 4000,
-    addr.parse("10.0.0.2"), 8080, addr.parse("10.96.0.1"), 80, 1_000_000_000, 2_500_000_000,
-    10, 20, 1500, 900, 2, 0,
+    time=2_500_000_000, start=1_000_000_000, socket=99, sent=10, received=20, suppressed=0,
+    local=addr.parse("10.0.0.1"), remote=addr.parse("10.0.0.2"), vip=addr.parse("10.96.0.1"),
+    workload=1, service=7, policy=0, rtt_us=1500, min_rtt_us=900, retransmits=2, lost=0,
+    local_port=4000, remote_port=8080, vip_port=80, error=0, kind=EventKind.CLOSE, reason=0,
+    protocol=6, direction=Direction.OUTBOUND,
 )  # fmt: skip
 
 
@@ -68,7 +70,7 @@ def test_an_outbound_connection() -> None:
 
 def test_an_inbound_connection_is_the_client_s_too() -> None:
     inbound = OUTBOUND._replace(
-        outbound=False, workload=2, service=0, vip=bytes(16), vip_port=0,
+        direction=Direction.INBOUND, workload=2, service=0, vip=bytes(16), vip_port=0,
         local=OUTBOUND.remote, local_port=8080, remote=OUTBOUND.local, remote_port=4000,
     )  # fmt: skip
     found = view(inbound, LABELS, 0)
@@ -107,7 +109,7 @@ LINES: list[tuple[Any, str]] = [
     (
         OUTBOUND._replace(
             kind=EventKind.FAILED,
-            reason="unknown_port",
+            reason=Reason.UNKNOWN_PORT,
             local=bytes(16),
             local_port=0,
             remote=addr.parse("10.96.0.1"),
@@ -131,7 +133,7 @@ def test_lines(record: Any, text: str) -> None:
 
 
 def test_refused_connections_are_denied_ones_too() -> None:
-    found = view(OUTBOUND._replace(reason="unknown_port"), LABELS, 0)
+    found = view(OUTBOUND._replace(reason=Reason.UNKNOWN_PORT), LABELS, 0)
     assert found["kind"] == "refused"
     assert Wanted(denied=True).matches(found)
 

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 
-from kmesh.abi.layout import LOG_SIZE, Direction, EventKind, LogCode, LogLevel, Tally, Traffic
+from kmesh.abi.layout import LOG_SIZE, Direction, EventKind, Log, LogCode, LogLevel, Tally, Traffic
 from kmesh.bpf.ring import Ring
 from kmesh.bpf.traffic import TrafficReader
 from kmesh.core import addr
-from kmesh.core.bpflog import Names, lines
+from kmesh.core.bpflog import Names
 from kmesh.tasks.bpflog import BpfLog
 from tests.core.meshes import WEB, service, workload
 from tests.kernel.mesh import SMALL, Mesh, refused
@@ -36,7 +36,7 @@ from tests.kernel.test_observe import (
 )
 
 if TYPE_CHECKING:
-    from kmesh.abi.layout import Log, TrafficKey
+    from kmesh.abi.layout import TrafficKey
     from tests.kernel.net import Namespace
 
 __all__ = ["watched"]
@@ -57,7 +57,7 @@ def said(mesh: Mesh) -> list[Log]:
         more = True
         while more:
             raw, more = ring.drain()
-            found += lines(raw)
+            found += Log.unpack_many(raw)
         return found
     finally:
         ring.close()
@@ -89,7 +89,7 @@ def test_what_is_refused_at_connect_is_counted_and_recorded(
     assert len(found) == 300
     assert len({each.socket for each in found}) == 300
     one = found[0]
-    assert (one.kind, one.reason, one.error) == (EventKind.FAILED, "unknown_port", refused())
+    assert (one.kind, one.refusal, one.error) == (EventKind.FAILED, "unknown_port", refused())
     assert (one.vip, one.vip_port, one.outbound) == (addr.parse(vip), 81, True)
     assert one.service == key.service
 
@@ -101,7 +101,7 @@ def test_a_service_without_endpoints_is_refused_under_its_name(watched: Mesh, en
         refuse(client, VIP, 80)
     (key,) = traffic(watched)
     assert key.service == watched.steering.service_ids.get(WEB)
-    assert {each.reason for each in records(watched)} == {"no_endpoint"}
+    assert {each.refusal for each in records(watched)} == {"no_endpoint"}
 
 
 def test_flows_of_udp_are_counted_where_they_begin(watched: Mesh, ends: Ends) -> None:

@@ -42,8 +42,11 @@ class Bench:
         """Of the client to the server, over."""
         now = time.monotonic_ns()
         return Connection(
-            EventKind.CLOSE, True, "tcp", 0, 7, self.client, self.web, HERE, 40000, THERE, 8080,
-            addr.parse("10.9.0.1"), 80, now - 5_000_000, now, 84, 222, 300, 200, 0, 0,
+            time=now, start=now - 5_000_000, socket=7, sent=84, received=222, suppressed=0,
+            local=HERE, remote=THERE, vip=addr.parse("10.9.0.1"), workload=self.client,
+            service=self.web, policy=0, rtt_us=300, min_rtt_us=200, retransmits=0, lost=0,
+            local_port=40000, remote_port=8080, vip_port=80, error=0, kind=EventKind.CLOSE,
+            reason=0, protocol=6, direction=Direction.OUTBOUND,
         )._replace(**more)  # fmt: skip
 
     def text(self) -> str:
@@ -102,7 +105,7 @@ def test_a_connection_that_ended_becomes_an_entry() -> None:
 def test_the_server_sees_the_client_as_the_source() -> None:
     bench = Bench(access_log=True)
     record = bench.connection(
-        outbound=False, workload=bench.server, service=0, local=THERE, local_port=8080,
+        direction=Direction.INBOUND, workload=bench.server, service=0, local=THERE, local_port=8080,
         remote=HERE, remote_port=40000,
     )  # fmt: skip
     bench.telemetry.take([record])

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from enum import IntEnum
 from struct import Struct
-from typing import NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 class VipAction(IntEnum):
@@ -93,6 +96,11 @@ class VipKey(NamedTuple):
         """From the bytes of the map."""
         return cls(*_VIP_KEY.unpack(raw))
 
+    @classmethod
+    def unpack_many(cls, raw: bytes) -> Iterator[Self]:
+        """From the bytes of many, one after the other."""
+        return map(cls._make, _VIP_KEY.iter_unpack(raw))
+
 
 _VIP = Struct("<IIIHHBBHIII")
 VIP_SIZE = 32
@@ -122,6 +130,11 @@ class Vip(NamedTuple):
         """From the bytes of the map."""
         return cls(*_VIP.unpack(raw))
 
+    @classmethod
+    def unpack_many(cls, raw: bytes) -> Iterator[Self]:
+        """From the bytes of many, one after the other."""
+        return map(cls._make, _VIP.iter_unpack(raw))
+
 
 _SLOT = Struct("<16sIHH")
 SLOT_SIZE = 24
@@ -144,6 +157,11 @@ class Slot(NamedTuple):
         """From the bytes of the map."""
         return cls(*_SLOT.unpack(raw))
 
+    @classmethod
+    def unpack_many(cls, raw: bytes) -> Iterator[Self]:
+        """From the bytes of many, one after the other."""
+        return map(cls._make, _SLOT.iter_unpack(raw))
+
 
 _CIDR_KEY = Struct("<I16s")
 CIDR_KEY_SIZE = 20
@@ -163,6 +181,11 @@ class CidrKey(NamedTuple):
     def unpack(cls, raw: bytes) -> Self:
         """From the bytes of the map."""
         return cls(*_CIDR_KEY.unpack(raw))
+
+    @classmethod
+    def unpack_many(cls, raw: bytes) -> Iterator[Self]:
+        """From the bytes of many, one after the other."""
+        return map(cls._make, _CIDR_KEY.iter_unpack(raw))
 
 
 _CIDR = Struct("<16sI")
@@ -184,6 +207,11 @@ class Cidr(NamedTuple):
         """From the bytes of the map."""
         return cls(*_CIDR.unpack(raw))
 
+    @classmethod
+    def unpack_many(cls, raw: bytes) -> Iterator[Self]:
+        """From the bytes of many, one after the other."""
+        return map(cls._make, _CIDR.iter_unpack(raw))
+
 
 _ENROL_KEY = Struct("<Q")
 ENROL_KEY_SIZE = 8
@@ -202,6 +230,11 @@ class EnrolKey(NamedTuple):
     def unpack(cls, raw: bytes) -> Self:
         """From the bytes of the map."""
         return cls(*_ENROL_KEY.unpack(raw))
+
+    @classmethod
+    def unpack_many(cls, raw: bytes) -> Iterator[Self]:
+        """From the bytes of many, one after the other."""
+        return map(cls._make, _ENROL_KEY.iter_unpack(raw))
 
 
 _ENROL = Struct("<IIII")
@@ -225,6 +258,11 @@ class Enrol(NamedTuple):
         """From the bytes of the map."""
         return cls(*_ENROL.unpack(raw))
 
+    @classmethod
+    def unpack_many(cls, raw: bytes) -> Iterator[Self]:
+        """From the bytes of many, one after the other."""
+        return map(cls._make, _ENROL.iter_unpack(raw))
+
 
 _POD = Struct("<512s")
 POD_SIZE = 512
@@ -243,6 +281,11 @@ class Pod(NamedTuple):
     def unpack(cls, raw: bytes) -> Self:
         """From the bytes of the map."""
         return cls(*_POD.unpack(raw))
+
+    @classmethod
+    def unpack_many(cls, raw: bytes) -> Iterator[Self]:
+        """From the bytes of many, one after the other."""
+        return map(cls._make, _POD.iter_unpack(raw))
 
 
 _ORIGIN = Struct("<16s16sHHIII")
@@ -269,6 +312,11 @@ class Origin(NamedTuple):
         """From the bytes of the map."""
         return cls(*_ORIGIN.unpack(raw))
 
+    @classmethod
+    def unpack_many(cls, raw: bytes) -> Iterator[Self]:
+        """From the bytes of many, one after the other."""
+        return map(cls._make, _ORIGIN.iter_unpack(raw))
+
 
 _FLOW_KEY = Struct("<Q16sH6s")
 FLOW_KEY_SIZE = 32
@@ -290,6 +338,11 @@ class FlowKey(NamedTuple):
     def unpack(cls, raw: bytes) -> Self:
         """From the bytes of the map."""
         return cls(*_FLOW_KEY.unpack(raw))
+
+    @classmethod
+    def unpack_many(cls, raw: bytes) -> Iterator[Self]:
+        """From the bytes of many, one after the other."""
+        return map(cls._make, _FLOW_KEY.iter_unpack(raw))
 
 
 _FLOW = Struct("<16sHHI")
@@ -313,6 +366,11 @@ class Flow(NamedTuple):
         """From the bytes of the map."""
         return cls(*_FLOW.unpack(raw))
 
+    @classmethod
+    def unpack_many(cls, raw: bytes) -> Iterator[Self]:
+        """From the bytes of many, one after the other."""
+        return map(cls._make, _FLOW.iter_unpack(raw))
+
 
 _CONFIG = Struct("<QII")
 CONFIG_SIZE = 16
@@ -333,6 +391,11 @@ class Config(NamedTuple):
     def unpack(cls, raw: bytes) -> Self:
         """From the bytes of the map."""
         return cls(*_CONFIG.unpack(raw))
+
+    @classmethod
+    def unpack_many(cls, raw: bytes) -> Iterator[Self]:
+        """From the bytes of many, one after the other."""
+        return map(cls._make, _CONFIG.iter_unpack(raw))
 
 
 _SWITCH = Struct("<IIIIIIII")
@@ -360,6 +423,11 @@ class Switch(NamedTuple):
         """From the bytes of the map."""
         return cls(*_SWITCH.unpack(raw))
 
+    @classmethod
+    def unpack_many(cls, raw: bytes) -> Iterator[Self]:
+        """From the bytes of many, one after the other."""
+        return map(cls._make, _SWITCH.iter_unpack(raw))
+
 
 _SENT_KEY = Struct("<16sIHH")
 SENT_KEY_SIZE = 24
@@ -382,6 +450,11 @@ class SentKey(NamedTuple):
         """From the bytes of the map."""
         return cls(*_SENT_KEY.unpack(raw))
 
+    @classmethod
+    def unpack_many(cls, raw: bytes) -> Iterator[Self]:
+        """From the bytes of many, one after the other."""
+        return map(cls._make, _SENT_KEY.iter_unpack(raw))
+
 
 _SENT = Struct("<Q")
 SENT_SIZE = 8
@@ -400,6 +473,11 @@ class Sent(NamedTuple):
     def unpack(cls, raw: bytes) -> Self:
         """From the bytes of the map."""
         return cls(*_SENT.unpack(raw))
+
+    @classmethod
+    def unpack_many(cls, raw: bytes) -> Iterator[Self]:
+        """From the bytes of many, one after the other."""
+        return map(cls._make, _SENT.iter_unpack(raw))
 
 
 _META = Struct("<32sQ")
@@ -420,6 +498,11 @@ class Meta(NamedTuple):
     def unpack(cls, raw: bytes) -> Self:
         """From the bytes of the map."""
         return cls(*_META.unpack(raw))
+
+    @classmethod
+    def unpack_many(cls, raw: bytes) -> Iterator[Self]:
+        """From the bytes of many, one after the other."""
+        return map(cls._make, _META.iter_unpack(raw))
 
 
 class GuardMode(IntEnum):
@@ -502,6 +585,11 @@ class GuardKey(NamedTuple):
         """From the bytes of the map."""
         return cls(*_GUARD_KEY.unpack(raw))
 
+    @classmethod
+    def unpack_many(cls, raw: bytes) -> Iterator[Self]:
+        """From the bytes of many, one after the other."""
+        return map(cls._make, _GUARD_KEY.iter_unpack(raw))
+
 
 _GUARD = Struct("<IIBBHHHHHIIIIIII")
 GUARD_SIZE = 48
@@ -536,6 +624,11 @@ class Guard(NamedTuple):
         """From the bytes of the map."""
         return cls(*_GUARD.unpack(raw))
 
+    @classmethod
+    def unpack_many(cls, raw: bytes) -> Iterator[Self]:
+        """From the bytes of many, one after the other."""
+        return map(cls._make, _GUARD.iter_unpack(raw))
+
 
 _ROW = Struct("<Q")
 ROW_SIZE = 8
@@ -554,6 +647,11 @@ class Row(NamedTuple):
     def unpack(cls, raw: bytes) -> Self:
         """From the bytes of the map."""
         return cls(*_ROW.unpack(raw))
+
+    @classmethod
+    def unpack_many(cls, raw: bytes) -> Iterator[Self]:
+        """From the bytes of many, one after the other."""
+        return map(cls._make, _ROW.iter_unpack(raw))
 
 
 _PREFIX_KEY = Struct("<III16s")
@@ -577,6 +675,11 @@ class PrefixKey(NamedTuple):
         """From the bytes of the map."""
         return cls(*_PREFIX_KEY.unpack(raw))
 
+    @classmethod
+    def unpack_many(cls, raw: bytes) -> Iterator[Self]:
+        """From the bytes of many, one after the other."""
+        return map(cls._make, _PREFIX_KEY.iter_unpack(raw))
+
 
 _PREFIX = Struct("<20sIII")
 PREFIX_SIZE = 32
@@ -599,6 +702,11 @@ class Prefix(NamedTuple):
         """From the bytes of the map."""
         return cls(*_PREFIX.unpack(raw))
 
+    @classmethod
+    def unpack_many(cls, raw: bytes) -> Iterator[Self]:
+        """From the bytes of many, one after the other."""
+        return map(cls._make, _PREFIX.iter_unpack(raw))
+
 
 _MATCH_KEY = Struct("<III")
 MATCH_KEY_SIZE = 12
@@ -620,6 +728,11 @@ class MatchKey(NamedTuple):
         """From the bytes of the map."""
         return cls(*_MATCH_KEY.unpack(raw))
 
+    @classmethod
+    def unpack_many(cls, raw: bytes) -> Iterator[Self]:
+        """From the bytes of many, one after the other."""
+        return map(cls._make, _MATCH_KEY.iter_unpack(raw))
+
 
 _MATCH = Struct("<II")
 MATCH_SIZE = 8
@@ -640,6 +753,11 @@ class Match(NamedTuple):
         """From the bytes of the map."""
         return cls(*_MATCH.unpack(raw))
 
+    @classmethod
+    def unpack_many(cls, raw: bytes) -> Iterator[Self]:
+        """From the bytes of many, one after the other."""
+        return map(cls._make, _MATCH.iter_unpack(raw))
+
 
 _PEER_KEY = Struct("<16s")
 PEER_KEY_SIZE = 16
@@ -658,6 +776,11 @@ class PeerKey(NamedTuple):
     def unpack(cls, raw: bytes) -> Self:
         """From the bytes of the map."""
         return cls(*_PEER_KEY.unpack(raw))
+
+    @classmethod
+    def unpack_many(cls, raw: bytes) -> Iterator[Self]:
+        """From the bytes of many, one after the other."""
+        return map(cls._make, _PEER_KEY.iter_unpack(raw))
 
 
 _PEER = Struct("<III")
@@ -680,6 +803,11 @@ class Peer(NamedTuple):
         """From the bytes of the map."""
         return cls(*_PEER.unpack(raw))
 
+    @classmethod
+    def unpack_many(cls, raw: bytes) -> Iterator[Self]:
+        """From the bytes of many, one after the other."""
+        return map(cls._make, _PEER.iter_unpack(raw))
+
 
 _EXEMPT = Struct("<20s")
 EXEMPT_SIZE = 20
@@ -698,6 +826,11 @@ class Exempt(NamedTuple):
     def unpack(cls, raw: bytes) -> Self:
         """From the bytes of the map."""
         return cls(*_EXEMPT.unpack(raw))
+
+    @classmethod
+    def unpack_many(cls, raw: bytes) -> Iterator[Self]:
+        """From the bytes of many, one after the other."""
+        return map(cls._make, _EXEMPT.iter_unpack(raw))
 
 
 _VERDICT_KEY = Struct("<II")
@@ -719,6 +852,11 @@ class VerdictKey(NamedTuple):
         """From the bytes of the map."""
         return cls(*_VERDICT_KEY.unpack(raw))
 
+    @classmethod
+    def unpack_many(cls, raw: bytes) -> Iterator[Self]:
+        """From the bytes of many, one after the other."""
+        return map(cls._make, _VERDICT_KEY.iter_unpack(raw))
+
 
 _POLICY = Struct("<512s")
 POLICY_SIZE = 512
@@ -737,6 +875,11 @@ class Policy(NamedTuple):
     def unpack(cls, raw: bytes) -> Self:
         """From the bytes of the map."""
         return cls(*_POLICY.unpack(raw))
+
+    @classmethod
+    def unpack_many(cls, raw: bytes) -> Iterator[Self]:
+        """From the bytes of many, one after the other."""
+        return map(cls._make, _POLICY.iter_unpack(raw))
 
 
 _DENIAL_KEY = Struct("<16sII")
@@ -759,6 +902,11 @@ class DenialKey(NamedTuple):
         """From the bytes of the map."""
         return cls(*_DENIAL_KEY.unpack(raw))
 
+    @classmethod
+    def unpack_many(cls, raw: bytes) -> Iterator[Self]:
+        """From the bytes of many, one after the other."""
+        return map(cls._make, _DENIAL_KEY.iter_unpack(raw))
+
 
 _DENIAL = Struct("<QQ")
 DENIAL_SIZE = 16
@@ -778,6 +926,11 @@ class Denial(NamedTuple):
     def unpack(cls, raw: bytes) -> Self:
         """From the bytes of the map."""
         return cls(*_DENIAL.unpack(raw))
+
+    @classmethod
+    def unpack_many(cls, raw: bytes) -> Iterator[Self]:
+        """From the bytes of many, one after the other."""
+        return map(cls._make, _DENIAL.iter_unpack(raw))
 
 
 _EVENT = Struct("<QQQQQQ16s16s16sIIIIIIIHHHHBBBB")
@@ -821,6 +974,11 @@ class Event(NamedTuple):
         """From the bytes of the map."""
         return cls(*_EVENT.unpack(raw))
 
+    @classmethod
+    def unpack_many(cls, raw: bytes) -> Iterator[Self]:
+        """From the bytes of many, one after the other."""
+        return map(cls._make, _EVENT.iter_unpack(raw))
+
 
 _TRAFFIC_KEY = Struct("<16sIIHHBBH")
 TRAFFIC_KEY_SIZE = 32
@@ -846,6 +1004,11 @@ class TrafficKey(NamedTuple):
     def unpack(cls, raw: bytes) -> Self:
         """From the bytes of the map."""
         return cls(*_TRAFFIC_KEY.unpack(raw))
+
+    @classmethod
+    def unpack_many(cls, raw: bytes) -> Iterator[Self]:
+        """From the bytes of many, one after the other."""
+        return map(cls._make, _TRAFFIC_KEY.iter_unpack(raw))
 
 
 _TRAFFIC = Struct("<QQQQQQQQQQ")
@@ -875,6 +1038,11 @@ class Traffic(NamedTuple):
         """From the bytes of the map."""
         return cls(*_TRAFFIC.unpack(raw))
 
+    @classmethod
+    def unpack_many(cls, raw: bytes) -> Iterator[Self]:
+        """From the bytes of many, one after the other."""
+        return map(cls._make, _TRAFFIC.iter_unpack(raw))
+
 
 _LOG = Struct("<Q16s16sIIHHBBBB")
 LOG_SIZE = 56
@@ -903,6 +1071,11 @@ class Log(NamedTuple):
     def unpack(cls, raw: bytes) -> Self:
         """From the bytes of the map."""
         return cls(*_LOG.unpack(raw))
+
+    @classmethod
+    def unpack_many(cls, raw: bytes) -> Iterator[Self]:
+        """From the bytes of many, one after the other."""
+        return map(cls._make, _LOG.iter_unpack(raw))
 
 
 class Tally(IntEnum):
@@ -958,6 +1131,11 @@ class Conn(NamedTuple):
         """From the bytes of the map."""
         return cls(*_CONN.unpack(raw))
 
+    @classmethod
+    def unpack_many(cls, raw: bytes) -> Iterator[Self]:
+        """From the bytes of many, one after the other."""
+        return map(cls._make, _CONN.iter_unpack(raw))
+
 
 _KEPT = Struct("<96s4sI")
 KEPT_SIZE = 104
@@ -978,6 +1156,11 @@ class Kept(NamedTuple):
     def unpack(cls, raw: bytes) -> Self:
         """From the bytes of the map."""
         return cls(*_KEPT.unpack(raw))
+
+    @classmethod
+    def unpack_many(cls, raw: bytes) -> Iterator[Self]:
+        """From the bytes of many, one after the other."""
+        return map(cls._make, _KEPT.iter_unpack(raw))
 
 
 _OWN = Struct("<16s16sII")
@@ -1000,6 +1183,11 @@ class Own(NamedTuple):
     def unpack(cls, raw: bytes) -> Self:
         """From the bytes of the map."""
         return cls(*_OWN.unpack(raw))
+
+    @classmethod
+    def unpack_many(cls, raw: bytes) -> Iterator[Self]:
+        """From the bytes of many, one after the other."""
+        return map(cls._make, _OWN.iter_unpack(raw))
 
 
 FINGERPRINT = bytes.fromhex("5399776ba53d8988bc47a06700435c58cc79b5a65fc86d3784060b4fa0d7b306")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
+from functools import lru_cache
 
+KEPT = 4096  # addresses whose text is remembered: making it costs ten times as much
 MAPPED = bytes(10) + b"\xff\xff"
 
 
@@ -26,6 +28,7 @@ def is_ipv4(addr: bytes) -> bool:
     return addr.startswith(MAPPED)
 
 
+@lru_cache(KEPT)
 def text(addr: bytes) -> str:
     """The usual spelling: dotted for IPv4, RFC 5952 for IPv6."""
     if is_ipv4(addr):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from kmesh.abi.layout import LOG_SIZE, Hook, Log, LogCode, Reason
+from kmesh.abi.layout import Hook, LogCode, Reason
 from kmesh.core.addr import host_port
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
+
+    from kmesh.abi.layout import Log
 
 SAYS = {
     LogCode.STEERED: "{hook}: {pod} dials {source}: sent to {target}, service {service}",
@@ -35,12 +37,6 @@ class Names(NamedTuple):
     workload: Callable[[int], str]
     service: Callable[[int], str]
     policy: Callable[[int], str]
-
-
-def lines(raw: bytes) -> Iterator[Log]:
-    """The lines in a buffer of whole ones."""
-    for at in range(0, len(raw), LOG_SIZE):
-        yield Log.unpack(raw[at : at + LOG_SIZE])
 
 
 def text(line: Log, names: Names) -> str:

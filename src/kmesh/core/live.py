@@ -92,17 +92,17 @@ def _connection(record: Connection, labels: Labels, epoch: int) -> View:
         service = service or labels.serving(uid, record.local_port)
     vip = host_port(record.vip, record.vip_port) if any(record.vip) else ""
     return {
-        "kind": "refused" if record.reason else EventKind(record.kind).name.lower(),
+        "kind": "refused" if record.refusal else EventKind(record.kind).name.lower(),
         "time": (record.time + epoch) / 1e9,
         "direction": "outbound" if record.outbound else "inbound",
-        "protocol": record.protocol,
+        "protocol": record.protocol_name,
         "source": _known(*source),
         "source_workload": source_uid,
         "destination": _known(*destination),
         "destination_workload": destination_uid,
         "service": service,
         "vip": vip,
-        "reason": record.reason,
+        "reason": record.refusal,
         "error": errorcode.get(record.error, str(record.error)) if record.error else "",
         "duration_ms": (record.time - record.start) / MILLISECOND if record.start else 0.0,
         "sent": record.sent,

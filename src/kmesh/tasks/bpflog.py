@@ -7,16 +7,15 @@ from collections import Counter
 from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
 
-from kmesh.abi.layout import LOG_SIZE, LogLevel, Tally
+from kmesh.abi.layout import LOG_SIZE, Log, LogLevel, Tally
 from kmesh.bpf.ring import Ring
 from kmesh.bpf.traffic import TrafficReader
-from kmesh.core.bpflog import lines, text
+from kmesh.core.bpflog import text
 from kmesh.tasks.ring import BUDGET, TURN, keep_reading
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from kmesh.abi.layout import Log
     from kmesh.bpf.load import DataPlane
     from kmesh.core.bpflog import Names
 
@@ -68,7 +67,7 @@ class BpfLog:
         end = monotonic() + BUDGET
         while True:
             raw, more = self._ring.drain()
-            for line in lines(raw):
+            for line in Log.unpack_many(raw):
                 self._write(line)
             if not more or monotonic() >= end:
                 return more

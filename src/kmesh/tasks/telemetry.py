@@ -21,17 +21,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from kmesh.core.istio import TrafficSeries
-    from kmesh.core.labels import Labels
+    from kmesh.core.labels import Ends, Labels
     from kmesh.core.records import Denial, Record
     from kmesh.core.switches import Settings
     from kmesh.core.traffic import Row
 
 T = TypeVar("T")
+Who = tuple[bool, int, bytes, int, int]  # arguments of Labels.ends
 TURN = 5.0
 PATIENCE = 60.0
 LOOK = 0.1
 ROOM = 20_000
-MESSAGES = {
+MESSAGES: dict[int, str] = {
     EventKind.OPEN: OPENED,
     EventKind.PERIODIC: OPEN,
     EventKind.CLOSE: COMPLETE,
@@ -106,8 +107,9 @@ class Telemetry:
         settings = self._settings
         offset = time.time_ns() - time.monotonic_ns()
         logged, noted = [], []
+        known: dict[Who, Ends] = {}  # many records are about few pairs
         for record in records:
-            entry = self._entry(record, offset)
+            entry = self._entry(record, offset, known)
             if entry is None:
                 continue
             slow = entry.message == SLOW
@@ -154,26 +156,24 @@ class Telemetry:
             self._turned = now
             self._labels.turn()
 
-    def _entry(self, record: Record, offset: int) -> Entry | None:
+    def _entry(self, record: Record, offset: int, known: dict[Who, Ends]) -> Entry | None:
         if isinstance(record, Connection):
-            return self._connection(record, offset)
+            return self._connection(record, offset, known)
         return None if record.dry_run else self._denial(record, offset)
 
-    def _connection(self, one: Connection, offset: int) -> Entry:
-        ends = self._labels.ends(
-            one.outbound, one.workload, one.remote, one.service, one.local_port
-        )
+    def _connection(self, one: Connection, offset: int, known: dict[Who, Ends]) -> Entry:
+        outbound = one.outbound
+        who = outbound, one.workload, one.remote, one.service, 0 if outbound else one.local_port
+        ends = known.get(who)
+        if ends is None:
+            ends = known[who] = self._labels.ends(*who)
         here, there = (one.local, one.local_port), (one.remote, one.remote_port)
-        what = "connection failed" if one.kind is EventKind.FAILED else "connection closed"
-        error = f"{what}: {os.strerror(one.error)} (os error {one.error})" if one.error else ""
-        if one.reason:
-            error = f"connection refused by the mesh: {one.reason.replace('_', ' ')}"
         return Entry(
-            one.time + offset, MESSAGES[one.kind], one.outbound,
-            here if one.outbound else there, there if one.outbound else here,
+            one.time + offset, MESSAGES[one.kind], outbound,
+            here if outbound else there, there if outbound else here,
             ends.source, ends.destination, ends.service, one.sent, one.received,
-            one.time - one.start, error, one.protocol, one.retransmits, one.lost,
-            one.rtt_us, one.min_rtt_us,
+            one.time - one.start, why(one) if one.error or one.reason else "",
+            one.protocol_name, one.retransmits, one.lost, one.rtt_us, one.min_rtt_us,
         )  # fmt: skip
 
     def _denial(self, one: Denial, offset: int) -> Entry:
@@ -181,16 +181,24 @@ class Telemetry:
         labels = self._labels
         destination = split(one.destination)
         service = labels.serving(one.destination_workload, destination[1])
-        why = VERDICTS.get(one.reason, one.reason.replace("_", " "))
+        verdict = VERDICTS.get(one.reason, one.reason.replace("_", " "))
         if one.reason == "denied":
-            why = f"explicitly denied by: {one.policy}"
+            verdict = f"explicitly denied by: {one.policy}"
         more = f" (and {one.suppressed} more)" if one.suppressed else ""
         return Entry(
             one.time + offset, COMPLETE, False, split(one.source), destination,
             labels.names(one.source_workload), labels.names(one.destination_workload),
-            labels.service_named(service), error=f"{REJECTED}: {why}{more}",
+            labels.service_named(service), error=f"{REJECTED}: {verdict}{more}",
             protocol=one.protocol,
         )  # fmt: skip
+
+
+def why(one: Connection) -> str:
+    """What became of a connection that did not end well."""
+    if one.reason:
+        return f"connection refused by the mesh: {one.refusal.replace('_', ' ')}"
+    what = "failed" if one.kind == EventKind.FAILED else "closed"
+    return f"connection {what}: {os.strerror(one.error)} (os error {one.error})"
 
 
 def reason(error: int) -> str:

@@ -1,0 +1,311 @@
+"""What does it cost to watch connections, and what does the agent make of the records?
+
+A whole agent on a stage; client and servers are enrolled, so both ends of every connection are
+counted and logged, on one machine. Its switches are thrown between the slices:
+
+  off          neither counted nor logged; the programs are there and see that they are not wanted
+  off 2        the same again: its distance from 1 is the noise
+  metrics      counted
+  access log   counted and logged: text to a file in memory, a line for each end of each connection
+
+  short        connect, send 64 bytes, receive 64 bytes, close
+  keep         64 bytes there and back on connections that stay
+
+Then: what 10,000 open connections cost that carry nothing; how many records a second the agent
+reads without a loss, refused connects being the quickest way to make them; what it costs when
+nothing happens at all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import re
+import sys
+import time
+import urllib.request
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from anyio.from_thread import start_blocking_portal
+
+from benchmarks import _agent, _contenders, _turns, harness
+from benchmarks._contenders import CLIENT_CPU, PORT, SERVERS, VIP, VIP_PORT
+from benchmarks._load import Load, together
+from benchmarks._stage import Failed, Place, Stage, privately, used_us
+from benchmarks._turns import Cell, Turn, Way, kept, row, slice_of, turn
+from kmesh.controlplane.file import parse
+from kmesh.controlplane.server import ControlPlane, Listen
+from kmesh.lab.interrupts import Interrupted, Interrupts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from benchmarks._agent import Agent
+
+OFF, AGAIN, METRICS, LOGGED = "off", "off 2", "metrics", "access log"
+WAYS = {
+    OFF: {"metrics": False, "access_log": False},
+    METRICS: {"metrics": True, "access_log": False},
+    LOGGED: {"metrics": True, "access_log": True},
+    AGAIN: {"metrics": False, "access_log": False},
+}
+LOADS = tuple((mode, count) for mode in ("short", "keep") for count in (1, 100))
+CLIENT = "10.1.1.1"
+TARGET = f"{VIP}:{VIP_PORT}"
+NOBODY = VIP_PORT + 1  # no port of the service: refused in the program
+RING = 4 << 20
+
+
+class Plan(NamedTuple):
+    """How much is measured; seconds are those of one measurement, ``report_s`` lies between two
+    sweeps of open connections."""
+
+    rounds: int
+    slice_ms: int
+    held: int
+    idle_s: float
+    pods: int
+    records: int
+    records_s: float
+    report_s: float
+
+
+FULL = Plan(30, 150, 10_000, 20.0, 100, 100_000, 5.0, 5.0)
+QUICK = Plan(2, 60, 500, 2.0, 5, 20_000, 0.5, 1.0)
+
+
+class Bench(NamedTuple):
+    """What everything is measured on."""
+
+    stage: Stage
+    agent: Agent
+    client: Place
+    servers: Path
+
+    def spent(self, seconds: float) -> float:
+        """Cores that the agent uses while nothing else is done."""
+        start, before = time.monotonic(), used_us(self.agent.cgroup)
+        time.sleep(seconds)
+        return (used_us(self.agent.cgroup) - before) / 1e6 / (time.monotonic() - start)
+
+    def run_time(self) -> dict[str, float]:
+        """Seconds in each program so far, as far as they were measured."""
+        where = self.agent.client.state()["observability"]["metrics"]["listening"]
+        with urllib.request.urlopen(f"http://{where}/metrics", timeout=30) as answer:
+            lines = answer.read().decode().splitlines()
+        found = (re.fullmatch(r'kmesh_program_run_seconds_total{program="(\w+)"} (.*)', one)
+                 for one in lines)  # fmt: skip
+        return {one[1]: float(one[2]) for one in found if one}
+
+    def switch(self, way: str) -> None:
+        """Throw the switches."""
+        self.agent.client.switch(**WAYS[way])
+
+
+def pod(name: str, address: str, service: str = "") -> dict[str, Any]:
+    """A workload of the mesh file."""
+    row = {"name": name, "namespace": "bench", "workloadIps": [address], "network": _agent.NETWORK}
+    ports = {VIP_PORT: PORT}
+    return {**row, "services": {service: ports} if service else {}}
+
+
+def mesh() -> bytes:
+    """A service with three pods, and a client."""
+    web = "web.bench.svc.cluster.local"
+    pods = [pod(f"web-{i}", one, f"bench/{web}") for i, one in enumerate(SERVERS)]
+    service = {
+        "name": "web", "namespace": "bench", "hostname": web, "vips": [f"{_agent.NETWORK}/{VIP}"],
+        "ports": {VIP_PORT: PORT},
+    }  # fmt: skip
+    return repr({"workloads": [*pods, pod("client", CLIENT)], "services": [service]}).encode()
+
+
+def prepared(stage: Stage, address: str, report_s: float) -> Bench:
+    """Agent, servers and client, all of them known to it."""
+    logs = stage.mount("logs", "-t", "tmpfs", "-o", "size=256m", "tmpfs")
+    agent = _agent.start(
+        stage, address, "agent", "--ring-size", str(RING), "--report-interval", str(report_s),
+        "--access-log-stdout", "false", "--access-log-file", f"{logs}/access.log",
+        "--metrics-address", "127.0.0.1:0",
+        "--access-log-file-size", "64MiB", "--access-log-files", "1",
+    )  # fmt: skip
+    clients = stage.cgroup("agent-pods/client")
+    served = _contenders.servers(stage, "agent-pods/servers")
+    netns = _contenders.client_namespace(stage, served, CLIENT)
+    agent.wait(lambda state: bool(state["synced"]))
+    for name, one in (*((f"web-{i}", one) for i, one in enumerate(served)), ("client", netns)):
+        agent.client.enrol(one, f"Kubernetes//Pod/bench/{name}")
+    agent.wait(lambda state: state["planner"]["pods"] == len(served) + 1)
+    return Bench(stage, agent, Place(netns, clients, CLIENT_CPU), agent.pods / "servers")
+
+
+def measure(bench: Bench, load: Load, way: str) -> Cell:
+    """One slice of load, the agent being the third party."""
+    bench.switch(way)
+    made = Way(way, (bench.client,), load.targets, bench.servers, (bench.agent.cgroup,))
+    return slice_of(bench.stage, made, load)
+
+
+def load(bench: Bench, plan: Plan) -> list[dict[str, Any]]:
+    """Everything switched on and off in turn."""
+    found: dict[tuple[str, int], list[Turn]] = {}
+    dice = random.Random(1)
+    measure(bench, Load("short", 10, 50, TARGET), OFF)  # neighbour tables
+    for _ in range(plan.rounds):
+        for mode, count in LOADS:
+            slice_ = partial(measure, bench, Load(mode, count, plan.slice_ms, TARGET))
+            turns = found.setdefault((mode, count), [])
+            turns.append(turn(bench.stage, list(WAYS), slice_, dice))
+    return [
+        {"mode": mode, "connections": count} | row(kept(turns), way, OFF)
+        for (mode, count), turns in found.items()
+        for way in WAYS
+    ]
+
+
+def programs(bench: Bench, plan: Plan) -> dict[str, dict[str, float]]:
+    """Nanoseconds of our programs for a short connection, both ends, by the kernel's own count."""
+    found = {}
+    bench.agent.client.switch(profiling=True)
+    try:
+        for way in (OFF, METRICS, LOGGED):
+            bench.switch(way)
+            before = bench.run_time()
+            short = Load("short", 1, 10 * plan.slice_ms, TARGET)
+            count = together(bench.stage, [(bench.client, short)]).operations
+            found[way] = {
+                program: 1e9 * (spent - before[program]) / count
+                for program, spent in bench.run_time().items()
+                if spent > before[program]
+            }
+    finally:
+        bench.agent.client.switch(profiling=False)
+    return found
+
+
+def held(bench: Bench, plan: Plan) -> dict[str, Any]:
+    """Open connections that carry nothing, watched at both ends."""
+    bench.switch(METRICS)
+    time.sleep(plan.report_s)
+    without = bench.spent(plan.idle_s)
+    command = [sys.executable, "-m", "benchmarks._hold", CLIENT, SERVERS[0], str(PORT)]
+    holder = bench.stage.start([*command, str(plan.held)], bench.client, wait=True)
+    time.sleep(plan.report_s)  # the sweep that finds them new
+    open_ = bench.spent(plan.idle_s)
+    left = json.loads(holder.communicate("\n")[0])
+    if left["held"] != plan.held or left["reset"]:
+        raise Failed(f"connections did not stay open: {left}")
+    return {
+        "connections": plan.held, "sockets": 2 * plan.held, "interval_s": plan.report_s,
+        "without_cores": without, "with_cores": open_, "cores": open_ - without,
+    }  # fmt: skip
+
+
+def records(bench: Bench, plan: Plan, rate: int) -> dict[str, Any]:
+    """Refused connects at a rate, each a record of the ring and a line of the log."""
+    bench.switch(LOGGED)
+    before, used = bench.agent.client.state(), used_us(bench.agent.cgroup)
+    milliseconds = int(plan.records_s * 1000)
+    command = ["refuse", VIP, str(NOBODY), str(rate), str(milliseconds)]
+    found = json.loads(bench.stage.run([bench.stage.client, *command], bench.client))
+    count = found["refused"]
+    bench.agent.wait(lambda state: read_of(state) - read_of(before) >= count, 30)
+    time.sleep(1)
+    after, used = bench.agent.client.state(), used_us(bench.agent.cgroup) - used
+    lost = after["ring"]["lost"] - before["ring"]["lost"]
+    log, old = (each["observability"]["access_log"] for each in (after, before))
+    return {
+        "asked_per_s": rate, "made_per_s": count / found["seconds"], "records": count,
+        "lost": lost, "lines": log["written"] - old["written"],
+        "lines_dropped": log["dropped"] - old["dropped"],
+        "ring_bytes": RING, "agent_us": used / count,
+    }  # fmt: skip
+
+
+def read_of(state: dict[str, Any]) -> int:
+    """Records that were read or lost so far."""
+    ring: dict[str, int] = state["ring"]
+    return ring["records"] + ring["lost"]
+
+
+def idle(bench: Bench, plan: Plan) -> dict[str, Any]:
+    """Cores of an agent to which nothing happens, and of one with many pods."""
+    bench.switch(METRICS)
+    time.sleep(1)
+    found = {"few_pods_cores": bench.spent(plan.idle_s)}
+    for _ in range(plan.pods):
+        bench.agent.client.enrol(bench.stage.namespace(), "Kubernetes//Pod/bench/client")
+    known = plan.pods + len(SERVERS) + 1
+    bench.agent.wait(lambda state: state["planner"]["pods"] == known)
+    time.sleep(1)
+    return {**found, "pods": known, "many_pods_cores": bench.spent(plan.idle_s)}
+
+
+def everything(stage: Stage, plan: Plan) -> dict[str, Any]:
+    """The whole benchmark on a stage."""
+    with start_blocking_portal(backend_options={"use_uvloop": True}) as portal:
+        plane = ControlPlane(listen=Listen.parse("127.0.0.1:0"))
+        with portal.wrap_async_context_manager(plane.serving()) as address:
+            portal.call(plane.apply, parse(mesh(), "mesh"))
+            bench = prepared(stage, address, plan.report_s)
+            return {
+                "plan": plan._asdict(),
+                "load": load(bench, plan),
+                "programs_ns": programs(bench, plan),
+                "held": held(bench, plan),
+                "records": [records(bench, plan, plan.records * i // 4) for i in (1, 2, 4)],
+                "idle": idle(bench, plan),
+            }
+
+
+def show(results: dict[str, Any]) -> None:
+    """Tables to standard output."""
+    _turns.show("observe", results["load"], OFF, "agent", results["plan"]["rounds"])
+    spent = results["programs_ns"]
+    names = dict.fromkeys(name for of in spent.values() for name in of)
+    rows = [[name, *(f"{of.get(name, 0.0):,.0f}" for of in spent.values())] for name in names]
+    harness.show("observe: ns of programs in a short connection", ["program", *spent], rows)
+    rows = [
+        [f"{one['made_per_s']:,.0f}", one["records"], one["lost"], one["lines"],
+         one["lines_dropped"], f"{one['agent_us']:.1f}"]
+        for one in results["records"]
+    ]  # fmt: skip
+    columns = ["records per s", "records", "lost", "lines", "lines dropped", "agent us each"]
+    harness.show(f"observe: a ring of {RING >> 20} MiB", columns, rows)
+    harness.show("observe: nothing happens", ["case", "% of a core"], list(quiet(results)))
+
+
+def quiet(results: dict[str, Any]) -> Iterator[list[str]]:
+    """Rows of the last table."""
+    open_, nothing = results["held"], results["idle"]
+    few = len(SERVERS) + 1
+    yield [f"an agent with {few} pods", f"{100 * nothing['few_pods_cores']:.2f}"]
+    yield [f"an agent with {nothing['pods']} pods", f"{100 * nothing['many_pods_cores']:.2f}"]
+    name = f"{open_['connections']:,} open connections, both ends, in addition"
+    yield [name, f"{100 * open_['cores']:.2f}"]
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a few seconds, numbers of no worth")
+    parser.add_argument("--results", type=Path, help="folder of observe.json")
+    args = parser.parse_args()
+    privately("benchmarks.observe")
+    if args.results:
+        harness.RESULTS = args.results
+    interrupts = Interrupts()
+    try:
+        with interrupts.raised(), Stage(interrupts.held) as stage:
+            results = everything(stage, QUICK if args.quick else FULL)
+    except Interrupted as signal:
+        sys.exit(f"stopped by {signal}; everything was removed")
+    show(results)
+    print(harness.save("observe", results))
+
+
+if __name__ == "__main__":
+    main()
