@@ -175,7 +175,8 @@ def programs(bench: Bench, plan: Plan) -> dict[str, dict[str, float]]:
             bench.switch(way)
             before = bench.run_time()
             short = Load("short", 1, 10 * plan.slice_ms, TARGET)
-            count = together(bench.stage, [(bench.client, short)]).operations
+            (one,) = together(bench.stage, [(bench.client, short)])
+            count = one.operations
             found[way] = {
                 program: 1e9 * (spent - before[program]) / count
                 for program, spent in bench.run_time().items()

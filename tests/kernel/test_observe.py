@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import socket
 import struct
+import time
 from collections import Counter
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
@@ -109,10 +110,12 @@ def fetch(client: Namespace, mine: str, server: str, port: int) -> bytes:
 
 def settled(mesh: Mesh, closed: int) -> None:
     """Return once both ends of so many connections are closed: the kernel takes its time."""
-    for _ in range(2000):
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
         both = [total(mesh, direction).closed for direction in Direction]
         if both == [closed, closed]:
             return
+        time.sleep(0.001)
     raise AssertionError(f"closed {both}, not {closed}")
 
 
