@@ -33,9 +33,10 @@ from kmesh.errors import KmeshError
 from kmesh.state import capacity, cpu_seconds, describe, plain
 from kmesh.tasks import admin
 from kmesh.tasks.admin_context import Context
+from kmesh.tasks.avoid import AvoidList
 from kmesh.tasks.bpflog import BpfLog
 from kmesh.tasks.collect import Sources
-from kmesh.tasks.collect_logs import bpf_log_metrics, event_metrics
+from kmesh.tasks.collect_logs import avoid_metrics, bpf_log_metrics, event_metrics
 from kmesh.tasks.events import Events
 from kmesh.tasks.evict import Evictor
 from kmesh.tasks.fill import Filler
@@ -87,7 +88,7 @@ class App:
         self.xds = self._client(config)
         limits = {"km_vip": config.max_vips, "km_slot": config.max_slots}
         limits["km_row"] = config.max_policy_words
-        self.filler = Filler(self.plane, self.writer, limits, self._planned)
+        self.filler = Filler(self.plane, self.writer, limits, self._planned, self.traffic.made)
         reader = NameReader(self.session.held(ADDRESS))
         self.labels = Labels(self.steering, reader.workload, reader.service)
         names = Names(self.labels.uid, self.labels.service_key, self.steering.guards.names.name)
@@ -96,6 +97,8 @@ class App:
             self.denials, self.labels, lambda on: self.watch.switches.hold("events", on)
         )
         self.watch = Watch(config, self._sources(), self.labels)
+        avoided = AvoidList(self.plane, self.labels)
+        self.watch.sources.more["avoided"] = lambda: avoid_metrics(avoided)
         self.watch.sources.more["events"] = lambda: event_metrics(self.events)
         self.watch.sources.more["bpf log"] = lambda: bpf_log_metrics(self.bpf_log.statistics())
         found = admin.routes(self._context(limits))
@@ -252,6 +255,7 @@ def sizes(config: Config) -> load.Sizes:
         peers=config.max_peers,
         policies=config.max_policies,
         traffic=config.max_traffic,
+        avoid=config.max_avoided,
         events=config.ring_size,
         logs=config.log_ring_size,
     )

@@ -131,6 +131,13 @@ class Config:
     early_refusal: bool = row(
         DATA, "--early-refusal", "", values.boolean, "false",
         "refuse a client at connect when the policies of a pod on this node will", bare="true")
+    avoid: float | None = row(
+        DATA, "--avoid", "", values.seconds_or_never(0.1, 3600), "5",
+        "seconds for which a client is sent to other endpoints than one that did not take its "
+        "connection, twice as long each time it fails again, up to eight times; or never")
+    max_avoided: int = row(
+        DATA, "--max-avoided", "", values.integer(64, 1 << 16), "1024",
+        "endpoints that are avoided at most, over all clients; the oldest make room")
     evict: float | None = row(
         DATA, "--evict", "", values.seconds_or_never(0, 86400), "0",
         "seconds after which open connections end that a changed policy forbids, or never")

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from kmesh.tasks.xds import XdsClient
 
 
-FORGETTING = frozenset({"km_flow", "km_denial", "km_udp_out", "km_traffic"})
+FORGETTING = frozenset({"km_flow", "km_denial", "km_udp_out", "km_traffic", "km_avoid"})
 
 
 def describe(

@@ -120,6 +120,7 @@ def settings(config: Config) -> Settings:
         sample=config.access_log_sample,
         early_refusal=config.early_refusal,
         profiling=config.profiling,
+        avoid=config.avoid or 0.0,
     )
 
 

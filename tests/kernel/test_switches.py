@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kmesh.abi.layout import SWITCH_SIZE, Switch
+from kmesh.abi.layout import AVOIDING_SIZE, SWITCH_SIZE, Avoiding, Switch
 from kmesh.bpf import lib
 from kmesh.core.switches import HELD, Settings
 from kmesh.tasks.switches import Switchboard, SwitchError
@@ -65,6 +65,18 @@ async def test_who_reads_gets_records_and_nothing_stays_behind(mesh: Mesh, tmp_p
     assert row(mesh).access_log == 0, "a reader does not outlive the agent"
 
 
+async def test_without_avoiding_the_list_is_over_at_once(mesh: Mesh, tmp_path: Path) -> None:
+    switches = board(mesh, tmp_path / "namespaces.json", avoid=2.5)
+    assert row(mesh).avoid_ms == 2500
+    fd = mesh.plane.maps["km_avoiding"]
+    lib.update(fd, bytes(4), Avoiding(1 << 60).pack())
+    await switches.change(avoid=1)
+    assert lib.lookup(fd, bytes(4), AVOIDING_SIZE) == Avoiding(1 << 60).pack()
+    await switches.change(avoid=0)
+    assert row(mesh).avoid_ms == 0
+    assert lib.lookup(fd, bytes(4), AVOIDING_SIZE) == bytes(AVOIDING_SIZE)
+
+
 async def test_subscribers_hear_of_changes(mesh: Mesh, tmp_path: Path) -> None:
     switches = board(mesh, tmp_path / "namespaces.json")
     heard: list[Settings] = []
@@ -78,6 +90,7 @@ async def test_subscribers_hear_of_changes(mesh: Mesh, tmp_path: Path) -> None:
     [
         {"colour": True}, {"authz": 1}, {"sample": 0}, {"sample": True}, {"sample": 101},
         {"log_level": "loud"}, {"namespaces": ["shop"]}, {"namespaces": {"shop": "on"}},
+        {"avoid": -1}, {"avoid": True}, {"avoid": 3601}, {"avoid": "never"},
     ],
 )  # fmt: skip
 async def test_nonsense_changes_nothing(

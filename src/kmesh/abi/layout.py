@@ -49,6 +49,7 @@ class Reason(IntEnum):
     WAITING = 21
     OVER_CAPACITY = 22
     UNLISTED = 23
+    MOVED = 24
 
 
 REASONS = 32
@@ -398,12 +399,12 @@ class Config(NamedTuple):
         return map(cls._make, _CONFIG.iter_unpack(raw))
 
 
-_SWITCH = Struct("<IIIIIIII")
-SWITCH_SIZE = 32
+_SWITCH = Struct("<IIIIIIIIII")
+SWITCH_SIZE = 40
 
 
 class Switch(NamedTuple):
-    """struct km_switch, 32 bytes."""
+    """struct km_switch, 40 bytes."""
 
     authz_off: int
     metrics_off: int
@@ -413,9 +414,11 @@ class Switch(NamedTuple):
     early_refusal: int
     configured: int
     kept: int
+    avoid_ms: int
+    zero: int
 
     def pack(self) -> bytes:
-        """The 32 bytes of the map."""
+        """The 40 bytes of the map."""
         return _SWITCH.pack(*self)
 
     @classmethod
@@ -503,6 +506,68 @@ class Meta(NamedTuple):
     def unpack_many(cls, raw: bytes) -> Iterator[Self]:
         """From the bytes of many, one after the other."""
         return map(cls._make, _META.iter_unpack(raw))
+
+
+_AVOID_KEY = Struct("<16sIHH")
+AVOID_KEY_SIZE = 24
+
+
+class AvoidKey(NamedTuple):
+    """struct km_avoid_key, 24 bytes."""
+
+    addr: bytes
+    workload: int
+    port: int
+    zero: int
+
+    def pack(self) -> bytes:
+        """The 24 bytes of the map."""
+        return _AVOID_KEY.pack(*self)
+
+    @classmethod
+    def unpack(cls, raw: bytes) -> Self:
+        """From the bytes of the map."""
+        return cls(*_AVOID_KEY.unpack(raw))
+
+
+_AVOID = Struct("<QII")
+AVOID_SIZE = 16
+
+
+class Avoid(NamedTuple):
+    """struct km_avoid, 16 bytes."""
+
+    until: int
+    failures: int
+    service: int
+
+    def pack(self) -> bytes:
+        """The 16 bytes of the map."""
+        return _AVOID.pack(*self)
+
+    @classmethod
+    def unpack(cls, raw: bytes) -> Self:
+        """From the bytes of the map."""
+        return cls(*_AVOID.unpack(raw))
+
+
+_AVOIDING = Struct("<Q")
+AVOIDING_SIZE = 8
+
+
+class Avoiding(NamedTuple):
+    """struct km_avoiding, 8 bytes."""
+
+    until: int
+
+    def pack(self) -> bytes:
+        """The 8 bytes of the map."""
+        return _AVOIDING.pack(*self)
+
+    @classmethod
+    def unpack(cls, raw: bytes) -> Self:
+        """From the bytes of the map."""
+        return cls(*_AVOIDING.unpack(raw))
 
 
 class GuardMode(IntEnum):
@@ -1087,9 +1152,12 @@ class Tally(IntEnum):
     UNSEEN = 3
     LOGS = 4
     LOGS_LOST = 5
+    FLOWS = 6
+    AVOIDED = 7
+    FORGIVEN = 8
 
 
-TALLIES = 6
+TALLIES = 9
 
 
 class Direction(IntEnum):
@@ -1190,4 +1258,4 @@ class Own(NamedTuple):
         return map(cls._make, _OWN.iter_unpack(raw))
 
 
-FINGERPRINT = bytes.fromhex("5399776ba53d8988bc47a06700435c58cc79b5a65fc86d3784060b4fa0d7b306")
+FINGERPRINT = bytes.fromhex("6fc53c8ac66f2088c574d605ba84a55a6967a2293ca9399f4047f35c2a66dca5")

@@ -54,6 +54,7 @@ class Sizes(NamedTuple):
     events: int = 1 << 20  # bytes
     logs: int = 1 << 18  # bytes
     traffic: int = 1 << 14
+    avoid: int = 1 << 10
 
     def of(self, name: str) -> int | None:
         """Entries of a map at first load; None when the object says it."""
@@ -66,6 +67,7 @@ class Sizes(NamedTuple):
             "km_verdict": 4 * self.policies, "km_policy": self.policies,
             "km_denial": self.flows, "km_udp_out": self.replies, "km_events": self.events,
             "km_traffic": self.traffic, "km_logs": self.logs,
+            "km_avoid": self.avoid,
         }  # fmt: skip
         return rows.get(name)
 

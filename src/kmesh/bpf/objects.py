@@ -21,6 +21,7 @@ JUDGE = (
     "km_policy",
     "km_denial",
 )
+AVOID = ("km_avoid", "km_avoiding")
 OBSERVED = ("km_events", "km_traffic", "km_tallies", "km_logs")
 ITERATOR = 28
 TCX_INGRESS = 46
@@ -66,6 +67,7 @@ SOCK = Object(
         "km_flow",
         "km_origin",
         "km_meta",
+        *AVOID,
         *OBSERVED,
         *SHARED,
     ),
@@ -91,7 +93,7 @@ INGRESS = Object(
 OBSERVE = Object(
     str(FOLDER / "observe.bpf.o"),
     (Program("km_observe", SOCK_OPS, "observe"),),
-    ("km_conn", "km_origin", *OBSERVED, *SHARED),
+    ("km_conn", "km_origin", *AVOID, *OBSERVED, *SHARED),
     without="connections are neither counted nor logged",
 )
 SWEEP = Object(

@@ -46,3 +46,11 @@ class TrafficReader:
             raw = lib.lookup(fd, tally.to_bytes(4, "little"), size)
             found[tally] = sum(counters.unpack(raw)) if raw else 0
         return found
+
+    def made(self) -> dict[str, int]:
+        """Rows of LRU maps that were made and not dropped by the programs themselves, by map."""
+        found = self.tallies()
+        return {
+            "km_flow": found[Tally.FLOWS],
+            "km_avoid": found[Tally.AVOIDED] - found[Tally.FORGIVEN],
+        }

@@ -141,11 +141,41 @@ struct km_switch {
 	__u32 early_refusal;
 	__u32 configured; /* which options were in force: user space's */
 	__u32 kept; /* bits: switches that the programs do not read, user space's too */
+	__u32 avoid_ms; /* how long an endpoint is avoided at first; 0: nothing is */
+	__u32 zero;
 };
-KM_ABI_ASSERT(km_switch, 32);
+KM_ABI_ASSERT(km_switch, 40);
 
 #define KM_LOG_STEPS 4 /* of access_log: opened and open connections have records too */
 #define KM_SLOW_NS 1000000000ull /* the first SYN was lost, or nobody accepted in time */
+
+/*
+ * An endpoint that did not take a client's connection. Each client has its own list:
+ * what one of them is refused, by a policy say, is no reason for the others.
+ */
+struct km_avoid_key {
+	struct km_addr addr;
+	__u32 workload; /* the client's */
+	__u16 port;
+	__u16 zero;
+};
+KM_ABI_ASSERT(km_avoid_key, 24);
+
+/* Not checked as other rows are: a torn one moves a pick that could have stayed. */
+struct km_avoid {
+	__u64 until; /* ns, CLOCK_MONOTONIC */
+	__u32 failures; /* in a row */
+	__u32 service;
+};
+KM_ABI_ASSERT(km_avoid, 16);
+
+#define KM_MOST_DOUBLINGS 3 /* of the time for which an endpoint is avoided */
+
+/* When the last row of km_avoid is over: nothing else is read while there is none. */
+struct km_avoiding {
+	__u64 until; /* ns, CLOCK_MONOTONIC */
+};
+KM_ABI_ASSERT(km_avoiding, 8);
 
 /* A datagram that a pod sent: an answer to it may come in. */
 struct km_sent_key {
@@ -423,6 +453,9 @@ enum km_tally_kind {
 	KM_TALLY_UNSEEN, /* connections that are not counted, for want of memory */
 	KM_TALLY_LOGS, /* written to km_logs */
 	KM_TALLY_LOGS_LOST,
+	KM_TALLY_FLOWS, /* rows of km_flow that were made */
+	KM_TALLY_AVOIDED, /* rows of km_avoid that were made */
+	KM_TALLY_FORGIVEN, /* and that were dropped after a connection that succeeded */
 	KM_TALLIES,
 };
 

@@ -8,6 +8,7 @@
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
 
+#include "avoid.h"
 #include "conn.h"
 #include "log.h"
 #include "loopback.h"
@@ -57,7 +58,7 @@ static __noinline int km_begin(struct bpf_sock_ops *ctx, enum km_direction direc
 	struct km_origin *origin;
 	struct km_enrol enrol;
 
-	if (!sk || !switches || (switches->metrics_off && !switches->access_log) ||
+	if (!sk || !switches || (switches->metrics_off && !switches->access_log && !switches->avoid_ms) ||
 	    km_enrolled(bpf_get_netns_cookie(ctx), &enrol) >= 0)
 		return 0;
 	if (KM_WORD(ctx->family) == KM_FAMILY_INET)
@@ -91,6 +92,64 @@ static __noinline int km_begin(struct bpf_sock_ops *ctx, enum km_direction direc
 	return 1;
 }
 
+static __always_inline void km_avoid_key_of(const struct km_conn *conn, struct km_avoid_key *key)
+{
+	key->addr = conn->remote;
+	key->workload = conn->workload;
+	key->port = conn->remote_port;
+}
+
+/*
+ * For a while, and for twice as long each time it fails again soon after that. What was
+ * dialled before it was on the list adds nothing.
+ */
+static __noinline void km_avoid_end(const struct km_conn *conn, __u32 ms)
+{
+	struct km_avoid fresh = { .failures = 1 };
+	struct km_avoiding *avoiding;
+	struct km_avoid_key key = {};
+	struct km_avoid *known;
+	__u64 now, span;
+
+	avoiding = km_avoiding_row();
+	if (!conn || !avoiding)
+		return;
+	km_avoid_key_of(conn, &key);
+	now = bpf_ktime_get_ns();
+	span = ms * 1000000ull;
+	known = bpf_map_lookup_elem(&km_avoid, &key);
+	if (known && known->until > now)
+		return;
+	if (known && now - known->until < span << ((known->failures - 1) & KM_MOST_DOUBLINGS))
+		fresh.failures = known->failures + (known->failures <= KM_MOST_DOUBLINGS);
+	fresh.until = now + (span << ((fresh.failures - 1) & KM_MOST_DOUBLINGS));
+	fresh.service = conn->service;
+	if (bpf_map_update_elem(&km_avoid, &key, &fresh, BPF_ANY))
+		return;
+	if (!known)
+		km_tally_up(KM_TALLY_AVOIDED);
+	if (avoiding->until < fresh.until)
+		avoiding->until = fresh.until;
+}
+
+/* It takes connections again. Long after the last row was over there is nothing to forgive. */
+static __noinline void km_forgive(const struct km_conn *conn)
+{
+	struct km_avoiding *avoiding = km_avoiding_row();
+	struct km_switch *switches = km_switches();
+	struct km_avoid_key key = {};
+	__u64 longest;
+
+	if (!conn || !avoiding || !switches || !avoiding->until)
+		return;
+	longest = switches->avoid_ms * 1000000ull << KM_MOST_DOUBLINGS;
+	if (conn->start > avoiding->until + longest)
+		return;
+	km_avoid_key_of(conn, &key);
+	if (!bpf_map_delete_elem(&km_avoid, &key))
+		km_tally_up(KM_TALLY_FORGIVEN);
+}
+
 static __noinline void km_opened(struct bpf_sock_ops *ctx)
 {
 	struct km_switch *switches = km_switches();
@@ -104,6 +163,8 @@ static __noinline void km_opened(struct bpf_sock_ops *ctx)
 	kept = sk && switches ? bpf_sk_storage_get(&km_conn, sk, 0, 0) : NULL;
 	if (!kept)
 		return;
+	if (kept->conn.vip_port)
+		km_forgive(&kept->conn);
 	row = km_row_of(&kept->conn, 0);
 	if (row)
 		KM_ADD(row, opened, 1);
@@ -123,12 +184,26 @@ static __noinline void km_opened(struct bpf_sock_ops *ctx)
 		km_write(&kept->conn, tp, socket, KM_EVENT_OPEN, 0);
 }
 
-static __noinline void km_failed(struct km_conn *conn, __u16 error)
+/*
+ * The end was refused, is not there, or did not answer for so long that the kernel asked
+ * again. What the application gave up before that says nothing, nor what we ended ourselves.
+ */
+static __always_inline int km_is_ends_fault(struct tcp_sock *tp)
 {
+	int error = tp->inet_conn.icsk_inet.sk.sk_err;
+
+	return error ? error != ECONNABORTED : tp->total_retrans;
+}
+
+static __noinline void km_failed(struct km_conn *conn, struct tcp_sock *tp, __u16 error)
+{
+	struct km_switch *switches = km_switches();
 	struct km_traffic *row;
 
-	if (!conn)
+	if (!conn || !tp || !switches)
 		return;
+	if (switches->avoid_ms && conn->vip_port && km_is_ends_fault(tp))
+		km_avoid_end(conn, switches->avoid_ms);
 	row = km_row_of(conn, error);
 	if (row)
 		KM_ADD(row, failed, 1);
@@ -155,7 +230,7 @@ static __noinline void km_ended(struct bpf_sock_ops *ctx)
 	dialling = kept->conn.state == KM_CONN_DIALLING;
 	if (dialling) {
 		error = error ?: ECANCELED; /* given up by the application */
-		km_failed(&kept->conn, error);
+		km_failed(&kept->conn, tp, error);
 	} else {
 		km_tell(kept, tp, 1);
 	}

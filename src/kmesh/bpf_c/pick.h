@@ -10,12 +10,15 @@
 
 #include <bpf/bpf_endian.h>
 
+#include "avoid.h"
 #include "maps.h"
+
+#define KM_DRAWS 4
 
 struct km_query {
 	struct km_addr addr;
-	__u64 netns;
 	__u32 roll; /* random for a connection, fixed for a socket's datagrams */
+	__u32 avoider; /* the client, when it may be moved past endpoints that it avoids */
 	__u16 port;
 	__u16 zero;
 };
@@ -25,7 +28,7 @@ struct km_choice {
 	__u32 service;
 	__u32 workload;
 	__u16 port;
-	__u16 zero;
+	__u16 moved;
 };
 
 /* 1: found and whole; 0: no such record; -1: could not get a whole copy. */
@@ -108,9 +111,74 @@ static __noinline int km_find_record(struct km_query *query, __u32 view, struct 
 	return found < 0 ? found : 1;
 }
 
+/* Whether the slot is one of this generation; then *choice is what it says. */
+static __always_inline int km_take(const struct km_vip *vip, __u32 offset,
+				   struct km_choice *choice)
+{
+	__u32 index = vip->base + offset;
+	struct km_slot *slot = bpf_map_lookup_elem(&km_slot, &index);
+	struct km_slot copy;
+
+	if (!slot)
+		return 0;
+	copy = *(volatile struct km_slot *)slot;
+	if (copy.gen != vip->gen)
+		return 0;
+	choice->addr = copy.addr;
+	choice->port = vip->port ? vip->port : copy.port;
+	choice->workload = copy.workload;
+	return 1;
+}
+
+static __always_inline int km_avoids(__u32 avoider, const struct km_choice *choice, __u64 now)
+{
+	struct km_avoid_key key = {
+		.addr = choice->addr,
+		.workload = avoider,
+		.port = choice->port,
+	};
+	struct km_avoid *found = bpf_map_lookup_elem(&km_avoid, &key);
+
+	return found && found->until > now;
+}
+
+/*
+ * Another endpoint for one that its client avoids. The draws are spread over the
+ * segment from a random place on: up to four slots are all tried, and no single
+ * endpoint inherits the whole share of another. Without a better one it stays.
+ */
+static __noinline void km_move(const struct km_query *query, const struct km_vip *vip,
+			       struct km_choice *choice)
+{
+	__u32 first, offset;
+	struct km_choice other = {};
+	__u64 now;
+
+	if (!query || !vip || !choice)
+		return;
+	now = bpf_ktime_get_ns();
+	if (!km_avoids(query->avoider, choice, now))
+		return;
+	first = ((__u64)bpf_get_prandom_u32() * vip->slots) >> 32;
+#pragma unroll
+	for (int i = 0; i < KM_DRAWS; i++) {
+		offset = first + (((__u64)vip->slots * i) / KM_DRAWS);
+		if (offset >= vip->slots)
+			offset -= vip->slots;
+		if (!km_take(vip, offset, &other) || km_avoids(query->avoider, &other, now))
+			continue;
+		choice->addr = other.addr;
+		choice->port = other.port;
+		choice->workload = other.workload;
+		choice->moved = 1;
+		return;
+	}
+}
+
 /* Reason code; *choice is filled when the reason is KM_BALANCED, its service with any record. */
 static __noinline int km_decide(struct km_query *query, __u32 view, struct km_choice *choice)
 {
+	struct km_avoiding *avoiding;
 	struct km_vip vip;
 
 	if (!query || !choice)
@@ -118,9 +186,6 @@ static __noinline int km_decide(struct km_query *query, __u32 view, struct km_ch
 #pragma unroll
 	for (int i = 0; i < KM_TRIES; i++) {
 		int found = km_find_record(query, view, &vip);
-		struct km_slot *slot;
-		struct km_slot copy;
-		__u32 index;
 
 		if (!found)
 			return KM_NOT_MESH;
@@ -129,16 +194,11 @@ static __noinline int km_decide(struct km_query *query, __u32 view, struct km_ch
 		choice->service = vip.service;
 		if (vip.action != KM_ACTION_BALANCE)
 			return vip.reason;
-		index = vip.base + (__u32)(((__u64)query->roll * vip.slots) >> 32);
-		slot = bpf_map_lookup_elem(&km_slot, &index);
-		if (!slot)
+		if (!km_take(&vip, ((__u64)query->roll * vip.slots) >> 32, choice))
 			continue;
-		copy = *(volatile struct km_slot *)slot;
-		if (copy.gen != vip.gen)
-			continue;
-		choice->addr = copy.addr;
-		choice->port = vip.port ? vip.port : copy.port;
-		choice->workload = copy.workload;
+		avoiding = query->avoider ? km_avoiding_row() : NULL;
+		if (avoiding && avoiding->until)
+			km_move(query, &vip, choice);
 		return KM_BALANCED;
 	}
 	return KM_INCONSISTENT;

@@ -28,6 +28,7 @@ enum km_reason {
 	KM_WAITING, /* a policy of the workload has not arrived yet */
 	KM_OVER_CAPACITY, /* the policies of the workload do not fit the tables */
 	KM_UNLISTED, /* an address of the pod that the control plane does not know */
+	KM_MOVED, /* balanced, past an endpoint that did not take connections lately */
 	KM_REASONS = 32,
 };
 

@@ -142,6 +142,8 @@ static __always_inline int km_look_up(struct bpf_sock_addr *ctx, struct km_query
 	if (!km_is_tcp_or_udp(ctx))
 		return KM_OTHER_PROTOCOL;
 	query->port = km_get_port(ctx);
+	if (KM_CTX_WORD(ctx, protocol) == IPPROTO_TCP)
+		query->avoider = enrol->workload;
 	if (socket) {
 		*socket = bpf_get_socket_cookie(ctx);
 		query->roll = km_mix(KM_CHECK_SEED, (__u32)*socket);
@@ -220,6 +222,8 @@ static __always_inline int km_sendmsg(struct bpf_sock_addr *ctx, struct km_case 
 		return KM_BALANCED;
 	if (bpf_map_update_elem(&km_flow, &key, &flow, BPF_ANY))
 		return KM_NO_STORAGE;
+	if (!known)
+		km_tally_up(KM_TALLY_FLOWS);
 	return KM_BALANCED;
 }
 
@@ -258,6 +262,8 @@ static __always_inline void km_report(struct bpf_sock_addr *ctx, struct km_case 
 	const struct km_addr *remote = steered ? &it->choice.addr : &it->dialled;
 	struct km_switch *switches = km_switches();
 
+	if (steered && it->choice.moved)
+		km_count(it->hook, KM_MOVED);
 	it->protocol = KM_CTX_WORD(ctx, protocol);
 	km_log_case(it);
 	if (it->refused) {

@@ -88,6 +88,9 @@ def text(found: Found) -> str:
         lines.append(step("port", _port(found)))
         lines.append(step("waypoint", "yes" if found["waypoint"] else "none"))
         lines += _endpoints(found)
+    for each in found.get("avoided", ()):  # a bundle does not know
+        said = f"{at(each['address'], each['port'])} for {each['seconds']:.0f} s more, after "
+        lines.append(step("avoided", f"{said}{each['failures']} failed connects"))
     lines += _admission(found)
     lines += _layers(found)
     word = "allowed" if found["allowed"] else "denied"

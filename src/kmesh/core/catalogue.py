@@ -118,6 +118,11 @@ KERNEL = _table(
     ("kmesh_map_limit", GAUGE, "map", "Entries that will ever fit, as configured"),
     ("kmesh_map_full_in_seconds", GAUGE, "map",
      "When the map is full if it grows as in the last hour; +Inf if it does not"),
+    ("kmesh_map_evicted", COUNTER, "map",
+     "Rows that newer ones pushed out: UDP flows that forgot their VIP (km_flow), endpoints that "
+     "are avoided no more (km_avoid)"),
+    ("kmesh_avoided_endpoints", GAUGE, "",
+     "Endpoints that a client avoids now, as they did not take its connection"),
     ("kmesh_slots_resting", GAUGE, "", "Endpoint slots that wait before they are used again"),
 )
 

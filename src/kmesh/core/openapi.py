@@ -137,6 +137,9 @@ OPERATIONS: tuple[Operation, ...] = (
         ),
     ),
     Operation(
+        "get", "/avoid", "Endpoints that clients of this node avoid, as they took no connection."
+    ),
+    Operation(
         "get", "/events", "Connections and denials as they happen, a JSON object a line.",
         (
             Parameter("pod", STRING),

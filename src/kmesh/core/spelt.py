@@ -54,6 +54,10 @@ REASONS: dict[Reason, Spelt] = {
         "Three reads in a row met a change of the tables: refused.",
         "The application may try again; many of these are a defect worth a report.",
     ),
+    Reason.MOVED: Spelt(
+        "Sent past an endpoint that did not take this client's connections lately.",
+        "`GET /avoid` lists such endpoints; find out why they refuse or do not answer.",
+    ),
     Reason.OPENED: Spelt(
         "It would have been refused, and `--fail-open` lets it pass unsteered.",
         "Look at the other reasons of the same service for the cause.",

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 ALL = 1 << 16
+MOST_AVOID = 3600  # seconds
 # Bits of access_log. The programs ask for any, and for STEPS.
 EMIT, LISTED_ONLY, STEPS, HELD = 1, 2, 4, 8
 # Bits of kept: what is wanted, also while nothing is logged.
@@ -30,8 +31,9 @@ class Settings(NamedTuple):
     are logged when they end, with ``steps`` also when they open and while they are open, except in
     the ``namespaces`` that say otherwise for their pods; ``sample``: percent of connections
     without an error that are logged; ``early_refusal``: a client on this node is refused where it
-    dials; ``log_level``: of the programs' own log; ``profiling``: the kernel measures the programs'
-    run time.
+    dials; ``avoid``: seconds for which clients avoid an endpoint that did not take a connection,
+    at first, 0 never; ``log_level``: of the programs' own log; ``profiling``: the kernel measures
+    the programs' run time.
     """
 
     authz: bool = True
@@ -40,6 +42,7 @@ class Settings(NamedTuple):
     steps: bool = False
     sample: float = 100.0
     early_refusal: bool = False
+    avoid: float = 5.0
     log_level: str = "info"
     profiling: bool = False
     namespaces: Mapping[str, bool] = {}
@@ -66,6 +69,8 @@ def pack(settings: Settings, configured: int, held: bool = False) -> bytes:
         early_refusal=settings.early_refusal,
         configured=configured,
         kept=PROFILING * settings.profiling | STEPS_WANTED * settings.steps,
+        avoid_ms=round(settings.avoid * 1000),
+        zero=0,
     ).pack()
 
 
@@ -79,6 +84,7 @@ def unpack(raw: bytes, namespaces: Mapping[str, bool]) -> Settings:
         steps=bool(row.kept & STEPS_WANTED),
         sample=row.sample * 100 / ALL if row.sample else 100.0,
         early_refusal=bool(row.early_refusal),
+        avoid=row.avoid_ms / 1000,
         log_level=LEVELS[min(row.log_level, len(LEVELS) - 1)],
         profiling=bool(row.kept & PROFILING),
         namespaces=dict(namespaces),

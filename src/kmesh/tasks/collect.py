@@ -208,6 +208,8 @@ def kernel(
     yield many("kmesh_map_capacity", (((name,), fill.capacity) for name, fill in fills.items()))
     yield many("kmesh_map_limit", (((name,), fill.limit) for name, fill in fills.items()))
     yield many("kmesh_map_full_in_seconds", (((name,), f.full_in) for name, f in fills.items()))
+    evicted = filler.statistics().evicted.items()
+    yield many("kmesh_map_evicted", (((name,), count) for name, count in evicted))
     yield one("kmesh_program_run_time_measured", int(run_time.on))
     times = {name: lib.run_time(fd) for name, fd in plane.programs.items()}
     yield many(

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from kmesh.core.exposition import Metric
     from kmesh.tasks.accesslog import LogWriter
+    from kmesh.tasks.avoid import AvoidList
     from kmesh.tasks.bpflog import BpfLogStatistics
     from kmesh.tasks.events import Events
     from kmesh.tasks.otlp import Otlp
@@ -32,6 +33,11 @@ def event_metrics(events: Events) -> Iterator[Metric]:
     """Readers of live events."""
     for name, value in events.statistics()._asdict().items():
         yield one(f"kmesh_events_{name}", value)
+
+
+def avoid_metrics(avoided: AvoidList) -> Iterator[Metric]:
+    """Endpoints that are avoided now; picks that were moved are exits of the programs."""
+    yield one("kmesh_avoided_endpoints", len(avoided.now()))
 
 
 def switch_metrics(switches: Switchboard) -> Iterator[Metric]:

@@ -32,9 +32,10 @@ class Fill(NamedTuple):
 
 
 class FillStatistics(NamedTuple):
-    """By map; empty before the first count."""
+    """By map; empty before the first count. ``evicted`` are rows that newer ones pushed out."""
 
     maps: Mapping[str, Fill]
+    evicted: Mapping[str, int]
     counts: int
     seconds: float
 
@@ -43,7 +44,8 @@ class Filler:
     """Counts hash maps, LRU maps and tries in a thread; arrays are as full as the planner says.
 
     ``limits`` are the options' values for maps that grow by themselves, ``planned`` the entries in
-    use of arrays.
+    use of arrays, ``made`` how many rows of LRU maps there have ever been that the programs did not
+    drop themselves: those that are not there any more were evicted.
     """
 
     def __init__(
@@ -52,10 +54,12 @@ class Filler:
         writer: Writer,
         limits: Mapping[str, int],
         planned: Callable[[], Mapping[str, int]],
+        made: Callable[[], Mapping[str, int]],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._plane, self._writer, self._clock = plane, writer, clock
-        self._limits, self._planned = limits, planned
+        self._limits, self._planned, self._made = limits, planned, made
+        self._evicted: dict[str, int] = {}
         self._forecasts: dict[str, Forecast] = {}
         self._fills: dict[str, Fill] = {}
         self._counts = 0
@@ -74,6 +78,7 @@ class Filler:
         """Look at every map once. Raises BpfError."""
         # Growing replaces maps under us: what is counted is our own descriptor.
         fds = await self._writer.ask(self._copies)
+        made = self._made()  # before the count: what comes meanwhile must not look evicted
         try:
             found = await anyio.to_thread.run_sync(count_all, fds, limiter=self._thread)
         finally:
@@ -88,11 +93,14 @@ class Filler:
             forecast.note(now, used)
             limit = max(self._limits.get(name, capacity), capacity)
             self._fills[name] = Fill(used, capacity, limit, forecast.full_in(limit))
+        for name, rows in made.items():
+            gone = rows - self._fills[name].entries if name in self._fills else 0
+            self._evicted[name] = max(self._evicted.get(name, 0), gone)
         self._counts += 1
 
     def statistics(self) -> FillStatistics:
         """For metrics and dumps."""
-        return FillStatistics(dict(self._fills), self._counts, self._seconds)
+        return FillStatistics(dict(self._fills), dict(self._evicted), self._counts, self._seconds)
 
     def _copies(self) -> dict[str, int]:
         return {name: os.dup(fd) for name, fd in self._plane.maps.items()}

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from kmesh.abi.layout import SWITCH_SIZE
+from kmesh.abi.layout import AVOIDING_SIZE, SWITCH_SIZE
 from kmesh.bpf import lib
-from kmesh.core.switches import LEVELS, Settings, digest, pack, start
+from kmesh.core.switches import LEVELS, MOST_AVOID, Settings, digest, pack, start
 from kmesh.errors import KmeshError
 
 if TYPE_CHECKING:
@@ -82,6 +82,8 @@ class Switchboard:
     def _write(self, settings: Settings) -> None:
         row = pack(settings, self._configured, bool(self._held))
         lib.update(self._plane.maps["km_switch"], KEY, row)
+        if not settings.avoid:  # what is on the list counts no more, now
+            lib.update(self._plane.maps["km_avoiding"], KEY, bytes(AVOIDING_SIZE))
 
     def _read_namespaces(self) -> dict[str, bool]:
         try:
@@ -113,6 +115,8 @@ def checked(changes: dict[str, Any]) -> dict[str, Any]:
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if name == "sample" and not (number and 0 < value <= 100):
             raise SwitchError(f"sample is a percentage above 0 up to 100, not {value!r}")
+        if name == "avoid" and not (number and 0 <= value <= MOST_AVOID):
+            raise SwitchError(f"avoid is seconds from 0 to {MOST_AVOID}, not {value!r}")
         if name == "log_level" and value not in LEVELS:
             raise SwitchError(f"log_level is one of {', '.join(LEVELS)}, not {value!r}")
         if name == "namespaces" and not _namespaces(value):

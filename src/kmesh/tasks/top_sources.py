@@ -36,6 +36,7 @@ NAMES = {
     "km_policy": "policies",
     "km_flow": "UDP flows",
     "km_traffic": "traffic counters",
+    "km_avoid": "avoided endpoints",
 }
 """Tables that people know by another name, in the order in which they are shown."""
 OPTIONS = {
@@ -44,6 +45,7 @@ OPTIONS = {
     "km_row": "--max-policy-words",
     "km_flow": "--udp-flows",
     "km_traffic": "--max-traffic",
+    "km_avoid": "--max-avoided",
 }
 
 

@@ -83,6 +83,10 @@ class TrafficTask:
         """Every row of the last look, by packed key."""
         return self._growth.current()
 
+    def made(self) -> dict[str, int]:
+        """As ``TrafficReader.made``."""
+        return self._reader.made()
+
     def statistics(self) -> TrafficTaskStatistics:
         """For metrics and dumps."""
         unseen = self._reader.tallies()[Tally.UNSEEN]

@@ -12,6 +12,7 @@ from kmesh.core.policy import principal
 from kmesh.core.route_names import UnknownEnd, ends, split
 from kmesh.core.route_shape import shape
 from kmesh.core.route_why import admissions, route
+from kmesh.tasks.avoid import AvoidList
 from kmesh.tasks.problems import answer
 
 if TYPE_CHECKING:
@@ -74,7 +75,14 @@ def verdict(
 
 def routes(context: Context) -> list[web.RouteDef]:
     """GET /why."""
-    kernel = Live(context.plane)
+    kernel, avoided = Live(context.plane), AvoidList(context.plane, context.labels)
+
+    def explained(source: str, destination: str) -> dict[str, Any]:
+        found = explain(context.steering, kernel, source, destination)
+        reached = {(each["address"], each["port"]) for each in found["endpoints"]}
+        client = found["source_workload"]
+        rows = avoided.shown(client) if client else []
+        return {**found, "avoided": [r for r in rows if (r["address"], r["port"]) in reached]}
 
     async def why(request: web.Request) -> web.Response:
         query = request.query
@@ -85,7 +93,6 @@ def routes(context: Context) -> list[web.RouteDef]:
             bare = destination.strip("[]")
             destination = f"[{bare}]:{query['port']}" if ":" in bare else f"{bare}:{query['port']}"
         # The writer may replace maps: between two of its batches they stay.
-        work = lambda: explain(context.steering, kernel, source, destination)  # noqa: E731
-        return answer(await context.writer.ask(work))
+        return answer(await context.writer.ask(lambda: explained(source, destination)))
 
     return [web.get("/why", why)]
