@@ -52,7 +52,7 @@ NAMES = (
     "Flow", "Config", "Switch", "SentKey", "Sent", "Meta", "GuardKey", "Guard", "Row",
     "PrefixKey", "Prefix", "MatchKey", "Match", "PeerKey", "Peer", "Exempt", "VerdictKey",
     "Policy", "DenialKey", "Denial", "Event", "TrafficKey", "Traffic", "Log", "Conn", "Kept",
-    "Own",
+    "Own", "AvoidKey", "Avoid", "Avoiding",
 )  # fmt: skip
 
 

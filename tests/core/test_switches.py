@@ -13,7 +13,7 @@ namespaces = st.dictionaries(st.text(min_size=1, max_size=3), st.booleans(), max
 settings = st.builds(
     Settings, st.booleans(), st.booleans(), st.booleans(), st.booleans(),
     st.sampled_from((100.0, 50.0, 25.0, 0.5 * 100 / 65536)), st.booleans(),
-    st.sampled_from(LEVELS), st.booleans(), namespaces,
+    st.sampled_from((0.0, 0.1, 5.0, 3600.0)), st.sampled_from(LEVELS), st.booleans(), namespaces,
 )  # fmt: skip
 
 
