@@ -529,6 +529,11 @@ class AvoidKey(NamedTuple):
         """From the bytes of the map."""
         return cls(*_AVOID_KEY.unpack(raw))
 
+    @classmethod
+    def unpack_many(cls, raw: bytes) -> Iterator[Self]:
+        """From the bytes of many, one after the other."""
+        return map(cls._make, _AVOID_KEY.iter_unpack(raw))
+
 
 _AVOID = Struct("<QII")
 AVOID_SIZE = 16
@@ -550,6 +555,11 @@ class Avoid(NamedTuple):
         """From the bytes of the map."""
         return cls(*_AVOID.unpack(raw))
 
+    @classmethod
+    def unpack_many(cls, raw: bytes) -> Iterator[Self]:
+        """From the bytes of many, one after the other."""
+        return map(cls._make, _AVOID.iter_unpack(raw))
+
 
 _AVOIDING = Struct("<Q")
 AVOIDING_SIZE = 8
@@ -568,6 +578,11 @@ class Avoiding(NamedTuple):
     def unpack(cls, raw: bytes) -> Self:
         """From the bytes of the map."""
         return cls(*_AVOIDING.unpack(raw))
+
+    @classmethod
+    def unpack_many(cls, raw: bytes) -> Iterator[Self]:
+        """From the bytes of many, one after the other."""
+        return map(cls._make, _AVOIDING.iter_unpack(raw))
 
 
 class GuardMode(IntEnum):
