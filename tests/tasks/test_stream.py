@@ -21,6 +21,7 @@ from kmesh.core.events import ADDRESS
 from kmesh.core.model import Rejected, Resource, Workload
 from kmesh.core.views import Chosen
 from kmesh.tasks import dumps, stream
+from kmesh.tasks.filters import Asked
 from kmesh.tasks.problems import problems
 from kmesh.tasks.stream import in_order, listed
 from kmesh.wire import convert
@@ -159,8 +160,8 @@ async def test_what_goes_during_a_dump_is_not_in_it(tmp_path: Path) -> None:
     held = resources()
     session = SimpleNamespace(held=lambda kind: held if kind == ADDRESS else {}, changes=Changes())
     made = dumps.Dumps(cast("Context", SimpleNamespace(session=session)))
-    wanted = dumps.Asked(Chosen(), 100, False)
-    rows = made._rows(held, Workload, wanted, lambda resource: resource.name.encode())
+    wanted = Asked(Chosen(), 100, False)
+    rows = made._rows(Workload, wanted, lambda resource: resource.name.encode())
     assert next(rows) is None
     held.clear()
     assert [row for row in rows if row] == []

@@ -1,91 +1,49 @@
 """Dumps of what is wanted: upstream's ``/debug/config_dump``, ztunnel's ``/config_dump``, and the
 resources themselves. Streamed: 100,000 workloads neither hold the loop nor are copied as a whole.
 
-``?namespace=``, ``?name=``, ``?limit=`` and ``?since=REVISION`` choose; the header Kmesh-Revision
-tells the revision to ask with next time; ``Accept: text/plain`` gives tables.
+The header Kmesh-Revision tells the revision to ask with next time (``?since=``).
 """
 
 from __future__ import annotations
 
 from base64 import b64encode
-from dataclasses import fields
-from typing import TYPE_CHECKING, Any, NamedTuple
+from itertools import islice
+from typing import TYPE_CHECKING, Any
 
 import orjson
 from aiohttp import web
 
 from kmesh import __version__
-from kmesh.core import redact
+from kmesh.core import columns
+from kmesh.core.config_view import settings
 from kmesh.core.events import ADDRESS, AUTHORIZATION
-from kmesh.core.model import Authorization, Rejected, Service, Workload
+from kmesh.core.model import Authorization, Service, Workload
 from kmesh.core.views import (
-    Chosen,
     upstream_policy,
     upstream_service,
     upstream_workload,
     ztunnel_policy,
 )
-from kmesh.errors import KmeshError
-from kmesh.tasks.stream import endless, in_order, listed, stream
+from kmesh.tasks.filters import Asked, asked, chosen, last_part
+from kmesh.tasks.stream import More, endless, listed, stream
 from kmesh.wire.dump import dump
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Set
+    from collections.abc import Callable, Iterator, Mapping
 
-    from kmesh.core.changes import Changes
     from kmesh.core.model import Resource
     from kmesh.tasks.admin_context import Context
 
-MOST_LIMIT = 10_000_000
+    Rows = Iterator[bytes | None]
+
 WRONG_MODE = b"\tInvalid Client Mode\n"
-TABLES = {
-    Workload: ("NAME", "NAMESPACE", "ADDRESSES", "PROTOCOL", "STATUS"),
-    Service: ("NAME", "NAMESPACE", "HOSTNAME", "VIPS"),
-    Authorization: ("NAME", "NAMESPACE", "SCOPE", "ACTION"),
-}
-COLUMN = 24
-
-
-class BadFilter(KmeshError):
-    """A filter of a dump cannot be understood."""
-
-    code = "KM1708"
-    next_step = "As ?namespace=shop&name=web&limit=100."
-
-
-class Asked(NamedTuple):
-    """What a request wants to see."""
-
-    chosen: Chosen
-    limit: int
-    table: bool
-    names: Set[str] | None = None  # those that changed since; None: all
-
-
-def asked(request: web.Request, changes: Changes) -> Asked:
-    """The filters of a request; raises BadFilter."""
-    query = request.query
-    for name in query:
-        if name not in ("namespace", "name", "limit", "since"):
-            raise BadFilter(f"there is no filter {name!r}")
-    accept = request.headers.get("Accept", "")
-    table = "text/plain" in accept and "application/json" not in accept
-    chosen = Chosen(query.get("namespace", ""), query.get("name", ""))
-    since = query.get("since")
-    names = None if since is None else changes.since(number("since", since))
-    if since is not None and names is None:
-        raise BadFilter(
-            f"the changes since revision {since} are not known; now is {changes.revision}",
-            "Ask without since, then with the revision of that answer's Kmesh-Revision.",
-        )
-    return Asked(chosen, number("limit", query.get("limit", str(MOST_LIMIT))), table, names)
-
-
-def number(name: str, raw: str) -> int:
-    """A number of a query; raises BadFilter."""
-    if not (raw.isascii() and raw.isdigit() and len(raw) < 9):
-        raise BadFilter(f"{name} {raw!r} is no number")
-    return int(raw)
+AT_ONCE = 128  # endpoints of a service in one piece
+KINDS = (Workload, Service, Authorization)
+TABLES = (
+    (Workload, ("NAME", "NAMESPACE", "ADDRESSES", "PROTOCOL", "STATUS")),
+    (Service, ("NAME", "NAMESPACE", "HOSTNAME", "VIPS")),
+    (Authorization, ("NAME", "NAMESPACE", "SCOPE", "ACTION")),
+)
 
 
 class Dumps:
@@ -100,29 +58,127 @@ class Dumps:
     @endless
     async def dual_engine(self, request: web.Request) -> web.StreamResponse:
         """Upstream's shape."""
-        wanted = asked(request, self._changes)
-        if wanted.table:
-            return await stream(request, self._tables(wanted), "text/plain", self._headers())
-        return await stream(request, self._upstream(wanted), headers=self._headers())
+        return await self._show(request, self.upstream)
 
     @endless
     async def ztunnel(self, request: web.Request) -> web.StreamResponse:
         """ztunnel's shape, which ``istioctl ztunnel-config`` reads."""
-        pieces = self._ztunnel(asked(request, self._changes))
-        return await stream(request, pieces, headers=self._headers())
+        return await self._show(request, self.like_ztunnel)
 
     @endless
     async def resources(self, request: web.Request) -> web.StreamResponse:
         """Name, version and bytes of every resource: what a bundle needs to answer questions."""
-        pieces = self._raw(asked(request, self._changes))
-        return await stream(request, pieces, headers=self._headers())
+        return await self._show(request, self.raw)
 
     async def wrong_mode(self, _: web.Request) -> web.Response:
         """The other engine of upstream."""
         return web.Response(body=WRONG_MODE, status=400, content_type="text/plain")
 
-    def _headers(self) -> dict[str, str]:
-        return {"Kmesh-Revision": str(self._changes.revision)}
+    async def _show(
+        self, request: web.Request, pieces: Callable[[Asked], Iterator[bytes]]
+    ) -> web.StreamResponse:
+        wanted = asked(request, self._changes)
+        headers = {"Kmesh-Revision": str(self._changes.revision)}
+        if wanted.table:
+            return await stream(request, self.tables(wanted), "text/plain", headers)
+        return await stream(request, pieces(wanted), headers=headers)
+
+    def upstream(self, wanted: Asked) -> Iterator[bytes]:
+        """Everything in upstream's shape, in pieces."""
+        yield b"{"
+        workloads = self._rows(Workload, wanted, _made(upstream_workload), last_part)
+        yield from listed("workloads", workloads, first=True)
+        services = self._rows(Service, wanted, _made(upstream_service), last_part)
+        yield from listed("services", services)
+        policies = self._rows(Authorization, wanted, _policy(upstream_policy), last_part)
+        yield from listed("policies", policies)
+        yield from self._gone(wanted)
+        yield b"}\n"
+
+    def like_ztunnel(self, wanted: Asked) -> Iterator[bytes]:
+        """Everything in ztunnel's shape, in pieces."""
+        yield b"{"
+        workloads = self._rows(Workload, wanted, _made(lambda found: found))
+        yield from listed("workloads", workloads, first=True)
+        yield from listed("services", self._services(wanted))
+        policies = self._rows(Authorization, wanted, _policy(ztunnel_policy))
+        yield from listed("policies", policies)
+        yield from self._gone(wanted)
+        rest = {
+            "stagedServices": {},
+            "certificates": [],
+            "version": {"version": __version__},
+            "config": settings(self._context.config),
+        }
+        yield b",\n" + orjson.dumps(rest)[1:-1] + b',\n"workloadState":{'
+        comma = b""
+        for cookie, uid in list(self._context.writer.steering.pods.wanted.items()):
+            yield comma + orjson.dumps(uid) + b":" + orjson.dumps(self._pod(cookie, uid))
+            comma = b",\n"
+        yield b"}}\n"
+
+    def raw(self, wanted: Asked) -> Iterator[bytes]:
+        """Every resource as it came, in pieces."""
+
+        def row(resource: Resource) -> bytes:
+            raw = b64encode(resource.raw).decode()
+            return orjson.dumps({"name": resource.name, "version": resource.version, "raw": raw})
+
+        yield b"{"
+        for i, (kind, held) in enumerate(
+            (("address", self._address), ("authorization", self._policies))
+        ):
+            found = (
+                None if resource is None else row(resource)
+                for resource in chosen(held, KINDS, wanted)
+            )  # fmt: skip
+            yield from listed(kind, found, first=not i)
+        yield from self._gone(wanted)
+        yield b"}\n"
+
+    def tables(self, wanted: Asked) -> Iterator[bytes]:
+        """For people, in pieces."""
+        for kind, header in TABLES:
+            fields = [column.lower() for column in header]
+            rows = (
+                None if resource is None else list(map(shown(resource).get, fields))
+                for resource in chosen(self._held(kind), (kind,), wanted, last_part)
+            )
+            yield from columns.table(header, rows)
+            yield b"\n"
+
+    def _held(self, kind: type) -> Mapping[str, Resource]:
+        return self._policies if kind is Authorization else self._address
+
+    def _rows(
+        self,
+        kind: type,
+        wanted: Asked,
+        render: Callable[[Resource], bytes],
+        by: Callable[[str], str] | None = None,
+    ) -> Rows:
+        for resource in chosen(self._held(kind), (kind,), wanted, by):
+            yield None if resource is None else render(resource)
+
+    def _services(self, wanted: Asked) -> Rows:
+        """A service and its endpoints, some at a time: one may have all workloads."""
+        for resource in chosen(self._address, (Service,), wanted, last_part):
+            if resource is None:
+                yield None
+                continue
+            members = self._context.writer.steering.store.members.get(resource.name, {})
+            yield orjson.dumps(dump(resource))[:-1] + b',"endpoints":{'
+            names, comma = iter(list(members)), b""
+            while some := list(islice(names, AT_ONCE)):
+                found = {
+                    uid: _endpoint(workload, resource.name)
+                    for uid in some
+                    if (workload := members.get(uid)) is not None
+                }
+                if found:
+                    yield More(comma + orjson.dumps(found)[1:-1])
+                    comma = b","
+            yield More(b"}}")
 
     def _gone(self, wanted: Asked) -> Iterator[bytes]:
         """Names that changed and are not held any more."""
@@ -134,104 +190,17 @@ class Dumps:
             )
             yield from listed("removed", gone)
 
-    def _upstream(self, wanted: Asked) -> Iterator[bytes]:
-        yield b"{"
-        workloads = self._rows(self._address, Workload, wanted, _made(upstream_workload))
-        yield from listed("workloads", workloads, first=True)
-        services = self._rows(self._address, Service, wanted, _made(upstream_service))
-        yield from listed("services", services)
-        policies = self._rows(self._policies, Authorization, wanted, _policy(upstream_policy))
-        yield from listed("policies", policies)
-        yield from self._gone(wanted)
-        yield b"}\n"
-
-    def _ztunnel(self, wanted: Asked) -> Iterator[bytes]:
-        yield b"{"
-        workloads = self._rows(self._address, Workload, wanted, _made(lambda found: found))
-        yield from listed("workloads", workloads, first=True)
-        yield from listed("services", self._rows(self._address, Service, wanted, self._service))
-        policies = self._rows(self._policies, Authorization, wanted, _policy(ztunnel_policy))
-        yield from listed("policies", policies)
-        pods = self._context.writer.steering.pods.wanted.values()
-        rest = {
-            "stagedServices": {},
-            "certificates": [],
-            "version": {"version": __version__},
-            "config": settings(self._context.config),
-            "workloadState": {uid: pod_state(uid) for uid in pods},
+    def _pod(self, cookie: int, uid: str) -> dict[str, Any]:
+        """An enrolled pod; its connections are in the metrics and in /events."""
+        steering = self._context.writer.steering
+        *_, namespace, name = ("", "", *uid.split("/"))
+        workload = steering.store.workloads.get(uid)
+        account = workload.identity.service_account if workload else ""
+        return {
+            "state": "Up" if cookie in steering.pods.rows else "Pending",
+            "connections": {"inbound": [], "outbound": []},
+            "info": {"name": name, "namespace": namespace, "serviceAccount": account},
         }
-        yield b",\n" + orjson.dumps(rest)[1:] + b"\n"
-
-    def _service(self, resource: Resource) -> bytes:
-        members = self._context.writer.steering.store.members.get(resource.name, {})
-        shape = dump(resource)
-        shape["endpoints"] = {
-            uid: {"workloadUid": uid, "port": _ports(workload, resource.name),
-                  "status": "Healthy" if workload.traits & 1 else "Unhealthy"}
-            for uid, workload in members.items()
-        }  # fmt: skip
-        return orjson.dumps(shape)
-
-    def _raw(self, wanted: Asked) -> Iterator[bytes]:
-        def row(resource: Resource) -> bytes:
-            raw = b64encode(resource.raw).decode()
-            return orjson.dumps({"name": resource.name, "version": resource.version, "raw": raw})
-
-        yield b"{"
-        for i, (kind, held) in enumerate(
-            (("address", self._address), ("authorization", self._policies))
-        ):
-            found = (
-                None if resource is None else row(resource)
-                for resource in chosen(held, (Workload, Service, Authorization), wanted)
-            )  # fmt: skip
-            yield from listed(kind, found, first=not i)
-        yield b"}\n"
-
-    def _rows(
-        self,
-        held: Mapping[str, Resource],
-        kind: type,
-        wanted: Asked,
-        render: Callable[[Resource], bytes],
-    ) -> Iterator[bytes | None]:
-        for resource in chosen(held, (kind,), wanted):
-            yield None if resource is None else render(resource)
-
-    def _tables(self, wanted: Asked) -> Iterator[bytes]:
-        for held, kind in (
-            (self._address, Workload),
-            (self._address, Service),
-            (self._policies, Authorization),
-        ):
-            columns = TABLES[kind]
-            yield line(columns)
-            for resource in chosen(held, (kind,), wanted):
-                if resource is None:
-                    yield b""
-                    continue
-                shape = shown(resource)
-                yield line(tuple(cell(shape.get(column.lower())) for column in columns))
-            yield b"\n"
-
-
-def chosen(
-    held: Mapping[str, Resource], kinds: tuple[type, ...], wanted: Asked
-) -> Iterator[Resource | None]:
-    """The resources that are wanted, in order, as they are when their turn comes; None stands for
-    a piece of work without one."""
-    left = wanted.limit
-    for name in in_order(held if wanted.names is None else wanted.names):
-        resource = held.get(name) if name is not None else None
-        if resource is None or isinstance(resource.value, Rejected):
-            yield None
-        elif isinstance(resource.value, kinds) and wanted.chosen.has(resource):
-            if not left:
-                return
-            left -= 1
-            yield resource
-        else:
-            yield None
 
 
 def shown(resource: Resource) -> dict[str, Any]:
@@ -241,44 +210,6 @@ def shown(resource: Resource) -> dict[str, Any]:
         return upstream_policy(value)
     found = dump(resource)
     return upstream_workload(found) if isinstance(value, Workload) else upstream_service(found)
-
-
-def settings(config: Any) -> dict[str, Any]:
-    """The configuration in force, secrets taken out; of extra headers the names only."""
-    found: dict[str, Any] = {}
-    for each in fields(config):
-        value = getattr(config, each.name)
-        if each.name == "xds_headers":
-            value = [name for name, _ in value]
-        head, *rest = each.name.split("_")
-        found["".join([head, *(part.capitalize() for part in rest)])] = _text(value)
-    cleaned: dict[str, Any] = redact.document(found).value
-    return cleaned
-
-
-def _text(value: Any) -> Any:
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    if isinstance(value, (list, tuple, frozenset)):
-        return [_text(each) for each in (sorted(value) if isinstance(value, frozenset) else value)]
-    return value.hex() if isinstance(value, bytes) else str(value)
-
-
-def pod_state(uid: str) -> dict[str, Any]:
-    """An enrolled pod; its connections are in the metrics and in /events."""
-    *_, namespace, name = ("", "", *uid.split("/"))
-    info = {"name": name, "namespace": namespace, "serviceAccount": ""}
-    return {"state": "Up", "connections": {"inbound": [], "outbound": []}, "info": info}
-
-
-def line(cells: tuple[str, ...]) -> bytes:
-    """One line of a table."""
-    return ("  ".join(f"{each:<{COLUMN}}" for each in cells).rstrip() + "\n").encode()
-
-
-def cell(value: Any) -> str:
-    """A value in a table."""
-    return ",".join(map(str, value)) if isinstance(value, list) else str(value or "")
 
 
 def _made(shape: Callable[[dict[str, Any]], dict[str, Any]]) -> Callable[[Resource], bytes]:
@@ -293,9 +224,13 @@ def _policy(shape: Callable[[Authorization], dict[str, Any]]) -> Callable[[Resou
     return render
 
 
-def _ports(workload: Workload, key: str) -> dict[str, int]:
-    found = next((each for each in workload.memberships if each.service == key), None)
-    return {str(port.service): port.target for port in found.ports} if found else {}
+def _endpoint(workload: Workload, service: str) -> dict[str, Any]:
+    found = next((each for each in workload.memberships if each.service == service), None)
+    return {
+        "workloadUid": workload.uid,
+        "port": {str(port.service): port.target for port in found.ports} if found else {},
+        "status": "Healthy" if workload.traits & 1 else "Unhealthy",
+    }
 
 
 def routes(context: Context) -> list[web.RouteDef]:

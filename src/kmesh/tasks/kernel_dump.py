@@ -17,7 +17,7 @@ from kmesh.bpf import lib, query
 from kmesh.bpf.tables import memory
 from kmesh.core import kernel_view
 from kmesh.core.kernel_view import Namer, Record
-from kmesh.tasks.dumps import BadFilter
+from kmesh.tasks.filters import BadFilter
 from kmesh.tasks.problems import answer
 from kmesh.tasks.stream import endless, listed, stream
 

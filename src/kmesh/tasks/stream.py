@@ -12,7 +12,7 @@ import anyio.lowlevel
 from aiohttp import web
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
 SLICE = 0.002  # seconds of the loop at a time
 PART = 1 << 18  # bytes of one write
@@ -67,24 +67,35 @@ def _slice(pieces: Iterator[bytes]) -> tuple[bytes, bool]:
     return b"".join(found), False
 
 
-def in_order(names: Iterable[str]) -> Iterator[str | None]:
-    """Names sorted without sorting them all at once: None stands for a piece of the work."""
+class More(bytes):
+    """A further part of the row before."""
+
+    __slots__ = ()
+
+
+def in_order(names: Iterable[str], by: Callable[[str], str] | None = None) -> Iterator[str | None]:
+    """Names sorted (by what ``by`` makes of them) without sorting them all at once: None stands
+    for a piece of the work."""
+    key = None if by is None else lambda name: (by(name), name)
     source = iter(list(names))
     runs: list[list[str]] = []
     while run := list(islice(source, SORTED)):
-        runs.append(sorted(run))
+        runs.append(sorted(run, key=key))
         yield None
-    yield from merge(*runs)
+    yield from merge(*runs, key=key)
 
 
 def listed(key: str, rows: Iterable[bytes | None], *, first: bool = False) -> Iterator[bytes]:
-    """``"key": [rows]`` of a JSON object; an empty piece for each None."""
+    """``"key": [rows]`` of a JSON object; an empty piece for each None. A row may have more parts,
+    which follow it at once."""
     yield b'%s"%s":[' % (b"" if first else b",\n", key.encode())
     comma = b"\n"
     for row in rows:
         if row is None:
             yield b""
-            continue
-        yield comma + row
-        comma = b",\n"
+        elif isinstance(row, More):
+            yield row
+        else:
+            yield comma + row
+            comma = b",\n"
     yield b"]"

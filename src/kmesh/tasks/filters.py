@@ -1,0 +1,91 @@
+"""What a request for a dump chooses: ``?namespace=``, ``?name=``, ``?limit=``, ``?since=``, and
+JSON or a table by its Accept header."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from kmesh.core.model import Rejected
+from kmesh.core.views import Chosen
+from kmesh.errors import KmeshError
+from kmesh.tasks.stream import in_order
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Set
+
+    from aiohttp import web
+
+    from kmesh.core.changes import Changes
+    from kmesh.core.model import Resource
+
+MOST_LIMIT = 10_000_000
+FILTERS = ("namespace", "name", "limit", "since")
+
+
+class BadFilter(KmeshError):
+    """A filter of a dump cannot be understood."""
+
+    code = "KM1708"
+    next_step = "As ?namespace=shop&name=web&limit=100."
+
+
+class Asked(NamedTuple):
+    """What a request wants to see."""
+
+    chosen: Chosen
+    limit: int
+    table: bool
+    names: Set[str] | None = None  # those that changed since; None: all
+
+
+def asked(request: web.Request, changes: Changes) -> Asked:
+    """The filters of a request; raises BadFilter."""
+    query = request.query
+    for name in query:
+        if name not in FILTERS:
+            raise BadFilter(f"there is no filter {name!r}; there are {', '.join(FILTERS)}")
+    accept = request.headers.get("Accept", "")
+    table = "text/plain" in accept and "application/json" not in accept
+    chosen = Chosen(query.get("namespace", ""), query.get("name", ""))
+    since = query.get("since")
+    names = None if since is None else changes.since(number("since", since))
+    if since is not None and names is None:
+        raise BadFilter(
+            f"the changes since revision {since} are not known; now is {changes.revision}",
+            "Ask without since, then with the revision of that answer's Kmesh-Revision.",
+        )
+    return Asked(chosen, number("limit", query.get("limit", str(MOST_LIMIT))), table, names)
+
+
+def number(name: str, raw: str) -> int:
+    """A number of a query; raises BadFilter."""
+    if not (raw.isascii() and raw.isdigit() and len(raw) < 9):
+        raise BadFilter(f"{name} {raw!r} is no number")
+    return int(raw)
+
+
+def chosen(
+    held: Mapping[str, Resource],
+    kinds: tuple[type, ...],
+    wanted: Asked,
+    by: Callable[[str], str] | None = None,
+) -> Iterator[Resource | None]:
+    """The resources that are wanted, ordered by their names or by what ``by`` makes of these, as
+    they are when their turn comes; None stands for a piece of work without one."""
+    left = wanted.limit
+    for name in in_order(held if wanted.names is None else wanted.names, by):
+        resource = held.get(name) if name is not None else None
+        if resource is None or isinstance(resource.value, Rejected):
+            yield None
+        elif isinstance(resource.value, kinds) and wanted.chosen.has(resource):
+            if not left:
+                return
+            left -= 1
+            yield resource
+        else:
+            yield None
+
+
+def last_part(name: str) -> str:
+    """By what upstream sorts: a workload's name, a hostname, a policy's name."""
+    return name.rpartition("/")[2]
