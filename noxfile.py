@@ -13,7 +13,7 @@ nox.options.default_venv_backend = "venv"
 nox.options.reuse_existing_virtualenvs = True
 nox.options.sessions = ["lint", "types", "bpf", "tests"]
 
-BENCHES = ("decode", "tables", "converge", "connect", "authz", "render", "observe")
+BENCHES = ("decode", "tables", "converge", "connect", "authz", "render", "observe", "dumps")
 LONG_BENCHES = ("mesh",)  # only when they are asked for
 
 

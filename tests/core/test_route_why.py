@@ -12,6 +12,7 @@ from kmesh.abi.layout import Reason
 from kmesh.bpf.answers import Copy
 from kmesh.bpf.fake import FakeKernel
 from kmesh.bpf.fake_guard import Decision
+from kmesh.cli.why import text
 from kmesh.core import addr
 from kmesh.core.commands import VIP
 from kmesh.core.endpoint_why import candidates
@@ -186,11 +187,35 @@ def test_names_lead_to_addresses() -> None:
     for name in ("shop/cart", "cart.shop", "cart.shop.svc.cluster.local", cart, "10.9.0.2"):
         assert node.why(uid("client"), f"{name}:80")["frontend"]["service"] == cart
     assert node.why(uid("client"), f"{WEB}:80")["frontend"]["service"] == WEB
-    for wrong in ("nobody.default:80", "10.9.0.1", "10.9.0.1:x", "10.9.0.1:0", "10.55.0.1:80"):
+    for wrong in ("nobody.default:80", "10.9.0.1", "10.9.0.1:x", "10.9.0.1:0"):
         with pytest.raises(UnknownEnd):
             node.why("default/client", wrong)
     with pytest.raises(UnknownEnd):
         node.why("default/nobody", "10.9.0.1:80")
+    assert node.why("client", f"{WEB}:80")["source"]["workload"] == uid("client")
+    elsewhere = "Kubernetes//Pod/other/client"
+    node.steering.put([(elsewhere, workload(elsewhere, "10.1.7.7"))])
+    with pytest.raises(UnknownEnd, match="2 pods are called client: default/client, other/client"):
+        node.why("client", f"{WEB}:80")
+
+
+def test_a_destination_outside_of_the_mesh_is_left_alone() -> None:
+    found = mesh().why("default/client", "10.55.0.1:80")
+    assert (found["allowed"], found["reason"], found["frontend"]) == (True, "not_mesh", None)
+    assert found["differs"] is None
+    assert "  The destination is not in the mesh: the connection was left alone." in text(found)
+
+
+def test_what_is_refused_says_what_to_do() -> None:
+    node = mesh()
+    node.steering.put([(WEB, service(WEB, "10.9.0.1"))])
+    node.settle()
+    shown = text(node.why("default/client", "10.9.0.1:81"))
+    assert shown.splitlines()[-3:] == [
+        "denied: unknown port",
+        "  The address is that of a service, the port is not one of its ports: refused.",
+        "  Check the ports of the Service.",
+    ]
 
 
 def test_an_unknown_port_is_refused_and_an_only_port_need_not_be_said() -> None:

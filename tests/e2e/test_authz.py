@@ -12,7 +12,6 @@ import pytest
 
 from kmesh.cli.main import main
 from kmesh.core.events import AUTHORIZATION
-from kmesh.errors import KmeshError
 from tests.e2e.agent import until
 from tests.e2e.peers import pod as workload
 from tests.e2e.peers import policy
@@ -173,8 +172,8 @@ def test_why_names_the_rule(
     assert (found["allowed"], found["reason"], found["source_workload"]) == (
         False, "not_allowed", None,
     )  # fmt: skip
-    with pytest.raises(KmeshError, match="belongs to no service and no workload"):
-        agent.api.why(STRANGER, "10.1.0.77", 8080)
+    found = agent.api.why(STRANGER, "10.1.0.77", 8080)
+    assert (found["allowed"], found["reason"], found["frontend"]) == (True, "not_mesh", None)
     where = ["--run-dir", str(agent.api.socket.parent)]
     assert main(["why", FRIEND, f"{SERVER}:8080", *where]) == 0
     assert "allowed: allowed by default/a, rule 2" in capsys.readouterr().out

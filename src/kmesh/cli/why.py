@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kmesh.abi.layout import Reason
 from kmesh.cli import client
 from kmesh.cli.console import out, show_error, show_json
+from kmesh.core.spelt import REASONS
 from kmesh.errors import KmeshError
 
 if TYPE_CHECKING:
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     Found = dict[str, Any]
 
 SHOWN = 20
+ALLOWED = "allowed"
 EPILOG = """\
 examples:
   kmesh why shop/frontend cart.shop:80        a pod and a service by name
@@ -93,8 +96,7 @@ def text(found: Found) -> str:
         lines.append(step("avoided", f"{said}{each['failures']} failed connects"))
     lines += _admission(found)
     lines += _layers(found)
-    word = "allowed" if found["allowed"] else "denied"
-    return "\n".join([*lines, f"{word}: {spoken(found['reason'])}{_by(found)}"])
+    return "\n".join([*lines, *_verdict(found)])
 
 
 def step(name: str, said: str) -> str:
@@ -185,6 +187,17 @@ def _layers(found: Found) -> list[str]:
     if found["differs"] is not None:
         lines.append(step("DIFFERS", f"{found['differs']['layer']}: {found['differs']['what']}"))
     return lines
+
+
+def _verdict(found: Found) -> list[str]:
+    """The last lines: what happens, what that means, and what can be done about it."""
+    reason = found["reason"]
+    if reason == ALLOWED:
+        return [f"allowed: {f'allowed{_by(found)}' if found['policy'] else 'no policy applies'}"]
+    spelt = REASONS[Reason[reason.upper()]]
+    word = "allowed" if found["allowed"] else "denied"
+    lines = [f"{word}: {spoken(reason)}{_by(found)}", f"  {spelt.meaning}"]
+    return lines if found["allowed"] or not spelt.next_step else [*lines, f"  {spelt.next_step}"]
 
 
 def _by(found: Found) -> str:

@@ -127,7 +127,7 @@ def line(found: Mapping[str, Any], stamp: str) -> str:
     if found["kind"] in DENIALS:
         return f"{stamp} {_word(found['kind']):<10} {found['protocol']} {who}{_why(found)}"
     via = f" via {found['vip']} {found['service']}".rstrip() if found["vip"] else ""
-    if not found["vip"] and found["service"]:
+    if found["service"] and found["vip"] in ("", found["destination"]):
         via = f" of {found['service']}"
     return (
         f"{stamp} {_word(found['kind']):<10} {found['protocol']} {found['direction']} "

@@ -14,13 +14,16 @@ if TYPE_CHECKING:
     from kmesh.core.store import Store
 
 
+SEVERAL = 5  # names that an error lists
+
+
 class UnknownEnd(KmeshError):
     """An end of a connection that nobody knows."""
 
     code = "KM1803"
     next_step = (
-        "Give an address, a workload as namespace/name or by its uid, or a service as "
-        "name.namespace or by its host name; and a port where the service has several."
+        "Give an address, a pod as namespace/name or a workload by its uid, or a service as "
+        "name.namespace or by its host name."
     )
 
 
@@ -30,8 +33,8 @@ def ends(steering: Steering, source: str, destination: str, port: int | None) ->
     target, ports = _destination(store, destination)
     if port is None:
         if len(ports) != 1:
-            several = f"it has {len(ports)}" if ports else "it is no service"
-            raise UnknownEnd(f"{destination} needs a port: {several}")
+            known = f"it has {', '.join(map(str, ports))}" if ports else "it is no service"
+            raise UnknownEnd(f"{destination} needs a port: {known}", "Write HOST:PORT.")
         port = ports[0]
     client, addresses = _source(store, source)
     ipv4 = addr.is_ipv4(target[0])
@@ -49,7 +52,7 @@ def split(text: str) -> tuple[str, int | None]:
     if not colon or text.endswith("]"):
         return text.strip("[]"), None
     if not port.isdecimal() or not 0 < int(port) < 1 << 16:
-        raise UnknownEnd(f"{port!r} is no port")
+        raise UnknownEnd(f"{port!r} is no port", "Ports are from 1 to 65535.")
     return host.strip("[]"), int(port)
 
 
@@ -93,13 +96,21 @@ def _address(text: str) -> bytes | None:
 
 
 def _workload(store: Store, text: str) -> Workload | None:
-    """By uid, or the only pod called ``namespace/name``."""
+    """By uid, the pod called ``namespace/name``, or the only one that is called ``name``. Raises
+    UnknownEnd when there are several."""
     if text in store.workloads:
         return store.workloads[text]
-    if text.count("/") != 1:
+    if text.count("/") == 1:
+        ending = f"//Pod/{text}"
+        return next((w for uid, w in store.workloads.items() if uid.endswith(ending)), None)
+    if "/" in text or not text:
         return None
-    ending = f"//Pod/{text}"
-    return next((w for uid, w in store.workloads.items() if uid.endswith(ending)), None)
+    found = [uid for uid in store.workloads if uid.endswith(f"/{text}") and "//Pod/" in uid]
+    if len(found) > 1:
+        names = sorted("/".join(uid.split("/")[-2:]) for uid in found)[:SEVERAL]
+        several = f"{len(found)} pods are called {text}: {', '.join(names)}"
+        raise UnknownEnd(several, "Write namespace/name.")
+    return store.workloads[found[0]] if found else None
 
 
 def _service(store: Store, text: str) -> Service | None:

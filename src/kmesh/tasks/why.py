@@ -38,8 +38,6 @@ def explain(
     bypass = bool(steering.planner.open_reasons >> Reason.WAYPOINT & 1)
     found = route(steering, kernel, asked, bypass, offline)
     admitted = admissions(steering, kernel, found)
-    if found.frontend is None and not admitted:
-        raise UnknownEnd(f"{host} belongs to no service and no workload")
     said = shape(found, admitted, steering.planner.open_reasons)
     return {**verdict(steering, found, admitted, said["fail_open"]), **said}
 

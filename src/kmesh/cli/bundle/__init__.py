@@ -70,5 +70,6 @@ def run(args: argparse.Namespace) -> int:
         err().print(f"not in it: {missing['name']}: {missing['why']}", markup=False)
     size = path.stat().st_size
     count, secrets = len(manifest["files"]), manifest["redacted"]
-    out().print(f"{path}: {count} files, {size >> 10} KiB, {secrets} secrets taken out")
+    taken = "1 secret" if secrets == 1 else f"{secrets} secrets"
+    out().print(f"{path}: {count} files, {size >> 10} KiB, {taken} taken out")
     return 0
