@@ -33,10 +33,11 @@ from kmesh.errors import KmeshError
 from kmesh.state import capacity, cpu_seconds, describe, plain
 from kmesh.tasks import admin
 from kmesh.tasks.admin_context import Context
+from kmesh.tasks.audit import Auditor
 from kmesh.tasks.avoid import AvoidList
 from kmesh.tasks.bpflog import BpfLog
 from kmesh.tasks.collect import Sources
-from kmesh.tasks.collect_logs import avoid_metrics, bpf_log_metrics, event_metrics
+from kmesh.tasks.collect_logs import audit_metrics, avoid_metrics, bpf_log_metrics, event_metrics
 from kmesh.tasks.events import Events
 from kmesh.tasks.evict import Evictor
 from kmesh.tasks.fill import Filler
@@ -81,6 +82,8 @@ class App:
         self.denials = RingReader(self.plane, self.steering)
         self.traffic = TrafficTask(self.plane, config.report_interval)
         self.places = Places(self.plane, self.writer, config.authz_hook)
+        self.auditor = Auditor(self.plane, self.tables, self.writer, config.audit_interval)
+        self.traffic.subscribe(self.auditor.count)
         self.lag = Lag()
         self._synced = anyio.Event()
         self._start_cpu = cpu_seconds()
@@ -101,6 +104,7 @@ class App:
         self.watch.sources.more["avoided"] = lambda: avoid_metrics(avoided)
         self.watch.sources.more["events"] = lambda: event_metrics(self.events)
         self.watch.sources.more["bpf log"] = lambda: bpf_log_metrics(self.bpf_log.statistics())
+        self.watch.sources.more["audit"] = lambda: audit_metrics(self.auditor)
         found = admin.routes(self._context(limits))
         self.pods = PodServer(Path(config.run_dir) / "kmesh.sock", self.writer, self.state, found)
         self.admin = self._admin(config, [*found, *self.pods.shared()])
@@ -148,6 +152,7 @@ class App:
             metrics=self.watch.metrics,
             accesslog=self.watch.log,
             switches=self.watch.switches,
+            audit=self.auditor,
         )
 
     def _admin(self, config: Config, found: list[web.RouteDef]) -> Listener | None:
@@ -176,6 +181,7 @@ class App:
                 tasks.start_soon(self.supervisor.keep, "evict", self.evictor.run)
                 tasks.start_soon(self.supervisor.keep, "places", self.places.run)
                 tasks.start_soon(self.supervisor.keep, "traffic", self.traffic.run)
+                tasks.start_soon(self.supervisor.keep, "audit", self.auditor.run)
                 tasks.start_soon(self.denials.run)
                 tasks.start_soon(self.bpf_log.run)
                 tasks.start_soon(self._spare_the_collector)
@@ -214,6 +220,7 @@ class App:
             "bpf_log": plain(self.bpf_log.statistics()),
             "capacity": capacity(self.filler.statistics().maps),
             "observability": self.watch.state(),
+            "audit": self.auditor.state(),
         }
         return {**found, **more}
 

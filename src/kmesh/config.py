@@ -213,6 +213,10 @@ class Config:
         WATCH, "--profiling", "", values.boolean, "false",
         "let the kernel measure the run time of BPF programs", bare="true")
 
+    audit_interval: float | None = row(
+        PROCESS, "--audit-interval", "", values.seconds_or_never(1, 86400), "60",
+        "seconds between two audits, which compare the kernel with what is planned, pod by pod and "
+        "row by row, and repair it; or never")
     run_dir: str = row(
         PROCESS, "--run-dir", "", values.path, "/run/kmesh", "directory of the socket and the lock")
     log_level: str = row(

@@ -186,7 +186,7 @@ def run(kernel: FakeKernel, steps: list[tuple[Change, bool]]) -> None:
     law.now += 100
     law.settle()
     rules = law.kernel.scan_guards().rules
-    assert len(rules) == sum(len(r.keys) for r in law.steer.guards.sets.rules.values())
+    assert len(rules) == sum(len(r.values) for r in law.steer.guards.sets.rules.values())
 
 
 @settings(deadline=None)

@@ -6,10 +6,10 @@ from kmesh.abi.check import seal
 from kmesh.abi.layout import Slot, Vip, VipAction, VipKey
 from kmesh.core import addr
 from kmesh.core.adopt import decode
+from kmesh.core.audit import compare_record
 from kmesh.core.kernel_view import (
     Namer,
     backend,
-    differs,
     endpoints,
     frontend,
     missing,
@@ -66,14 +66,14 @@ def test_slots_of_another_generation_are_not_shown() -> None:
 def test_what_differs_from_what_was_planned() -> None:
     target, segment = decode(KEY, value(), slots())
     planned = Realised(target, segment)
-    assert differs(KEY, value(), slots(), planned) == ""
-    assert differs(KEY, None, slots(), None) == ""
-    assert differs(KEY, None, slots(), planned) == "missing in the kernel"
-    assert differs(KEY, value(), slots(), None) == "not planned"
-    assert differs(KEY, value(port=8081), slots(), planned) == "not as planned"
-    assert differs(KEY, value(), slots()[:48], planned) == "not as planned"
+    assert compare_record(KEY, value(), slots(), planned) is None
+    assert compare_record(KEY, None, slots(), None) is None
+    assert compare_record(KEY, None, slots(), planned) == "missing"
+    assert compare_record(KEY, value(), slots(), None) == "unplanned"
+    assert compare_record(KEY, value(port=8081), slots(), planned) == "altered"
+    assert compare_record(KEY, value(), slots()[:48], planned) == "altered"
     shape = missing(KEY, planned, NAMES)
-    assert (shape["upstreamId"], shape["differs"]) == ("shop/web", "missing in the kernel")
+    assert (shape["upstreamId"], shape["differs"]) == ("shop/web", "missing")
 
 
 def test_a_backend() -> None:

@@ -106,7 +106,7 @@ def test_the_kernel_s_dump_marks_what_differs(running: Running) -> None:
         lib.delete(fd, rows[80][0])
         key, value = rows[0]
         lib.update(fd, key, bytes([value[0] ^ 1]) + value[1:])
-    assert differs() == {80: "missing in the kernel", 0: "not as planned"}
+    assert differs() == {80: "missing", 0: "altered"}
 
 
 def test_switches_by_command(running: Running, capsys: Screen) -> None:

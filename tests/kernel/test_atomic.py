@@ -155,7 +155,7 @@ def test_links_are_replaced_and_not_added(mesh: Mesh) -> None:
         for hook in objects.CGROUP:
             link = lib.pinned(f"{mesh.plane.root}/links/{hook}")
             assert link is not None
-            found[hook] = lib.link_program(link)
+            found[hook] = lib.link_info(link).program
             load.close([link])
         return found
 

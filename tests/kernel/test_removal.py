@@ -54,7 +54,7 @@ def test_what_somebody_still_holds_is_found(used: str) -> None:
 def test_a_program_that_is_still_attached_elsewhere_is_found(used: str) -> None:
     (link,) = [lib.pinned(str(path)) for path in Path(used, "kmesh/links").glob("connect4")]
     assert link is not None
-    number = lib.link_program(link)
+    number = lib.link_info(link).program
     try:
         removed = removal.remove(used)
         left = removal.left(removed.traces, Path(used, "kmesh"), 0.5)

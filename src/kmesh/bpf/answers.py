@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 from kmesh.abi.layout import CIDR_SIZE, SLOT_SIZE, Cidr, CidrKey, Config, Enrol, Reason
 from kmesh.bpf import lib
 from kmesh.bpf.fake_guard import admit
-from kmesh.bpf.tables import SLOT, memory
+from kmesh.bpf.tables import memory
 from kmesh.core.adopt import decode_enrol
 from kmesh.core.commands import (
     CIDR,
@@ -20,6 +20,7 @@ from kmesh.core.commands import (
     PEER,
     PREFIX,
     ROW,
+    SLOT,
     VIP,
 )  # fmt: skip
 from kmesh.core.route_why import longest

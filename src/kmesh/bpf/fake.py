@@ -26,6 +26,8 @@ from kmesh.core.commands import (
     PEER,
     POD,
     PREFIX,
+    ROW,
+    SLOT,
     VERDICT,
     VIP,
     Drop,
@@ -37,7 +39,7 @@ from kmesh.core.tables import Found, FoundGuards, Outcome, row_words
 from kmesh.errors import BpfError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from kmesh.core.commands import Op
     from kmesh.core.policy import Attempt
@@ -95,6 +97,18 @@ class FakeKernel:
     def grow_rows(self, words: int) -> None:
         """More room, same contents."""
         self.rows.extend(bytes(max(0, 8 * words - len(self.rows))))
+
+    def walk(self, table: str) -> Iterator[tuple[bytes, bytes]]:
+        """The rows now."""
+        return iter(list(self.tables[table].items()))
+
+    def row(self, table: str, key: bytes, size: int = 0) -> bytes | None:
+        """A row as it is now."""
+        if table not in (SLOT, ROW):
+            return self.tables[table].get(key)
+        array, width = (self.slots, SLOT_SIZE) if table == SLOT else (self.rows, 8)
+        start = int.from_bytes(key, "little") * width
+        return bytes(array[start : start + size])
 
     def scan_guards(self) -> FoundGuards:
         """Everything of authorization."""

@@ -44,6 +44,14 @@ class MapInfo(NamedTuple):
         return -(-self.value_size // 8) * 8 * possible_cpus()
 
 
+class LinkInfo(NamedTuple):
+    """A link: the id of the program behind it, and what it is attached to (a cgroup's id, the
+    inode of a network namespace, the index of an interface; 0: to nothing any more)."""
+
+    program: int
+    target: int
+
+
 def check(rc: int, what: str) -> int:
     """``rc`` if it is not negative; else raises BpfError for the errno it carries."""
     if rc >= 0:
@@ -237,11 +245,11 @@ def replace_program(link: int, program: int) -> None:
     check(lib.km_link_replace(link, program), "replace the program of a link")
 
 
-def link_program(link: int) -> int:
-    """Id of the program behind a link."""
-    found = ffi.new("uint32_t *")
-    check(lib.km_link_program(link, found), "read a link")
-    return int(found[0])
+def link_info(link: int) -> LinkInfo:
+    """Where a link leads."""
+    found = ffi.new("struct km_link_info *")
+    check(lib.km_link_info(link, found), "read a link")
+    return LinkInfo(int(found.program), int(found.target))
 
 
 def program_id(program: int) -> int:

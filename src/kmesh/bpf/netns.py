@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
 WHOLE, LINKED, FILTERED = "authz", "tcx", "tc"
+PROGRAMS = {WHOLE: "km_admit", LINKED: "km_ingress", FILTERED: "km_ingress"}
 
 
 class NamespaceLinks:
@@ -35,9 +36,10 @@ class NamespaceLinks:
         self._folder = folder
 
     def attach(self, cookie: int, place: bytes, programs: Mapping[str, int]) -> None:
-        """Guard a namespace at this place and then nowhere else; what is there already stays.
-        Raises BpfError."""
+        """Guard a namespace at this place and then nowhere else; what is there already stays, if it
+        leads there. Raises BpfError."""
         indexes = {index for (index,) in struct.iter_unpack("=I", place)}
+        self._mend(cookie, programs)
         if place and "km_ingress" not in programs:
             raise BpfError("this kernel has no programs on interfaces")
         if not place and not os.path.exists(self._pin(WHOLE, cookie)):
@@ -64,6 +66,30 @@ class NamespaceLinks:
         that can be asked for."""
         return places(pin.name for pin in self._pins())
 
+    def leading(self, cookie: int, programs: Mapping[str, int]) -> bytes | None:
+        """As ``places`` of one namespace, by the links alone that lead there and to these
+        programs; None when none does. Filters are believed by their pins."""
+        names = [pin.name for pin in self._pins(cookie) if self._leads(pin, programs) is None]
+        return places(names).get(cookie)
+
+    def alive(self, cookie: int) -> bool | None:
+        """Whether a namespace exists; None when nobody here ever knew a way to it. Enters
+        namespaces: run in a thread of its own."""
+        links = [pin for pin in self._pins(cookie) if not pin.name.startswith(f"{FILTERED}_")]
+        for pin in links:
+            link = lib.pinned(str(pin))
+            if link is not None:
+                try:
+                    if lib.link_info(link).target:
+                        return True
+                finally:
+                    os.close(link)
+        netns = self.open(cookie)
+        if netns is None:
+            return False if links or cookie in self.paths else None
+        os.close(netns)
+        return True
+
     def interfaces(self, cookie: int) -> bytes | None:
         """The place that all interfaces of a namespace are; None when it is gone."""
         netns = self.open(cookie)
@@ -82,8 +108,7 @@ class NamespaceLinks:
                 if kind == FILTERED:
                     self._renew_filter(pin, int(cookie), int(rest[0]), programs["km_ingress"])
                 else:
-                    name = "km_admit" if kind == WHOLE else "km_ingress"
-                    self._renew_link(pin, programs[name])
+                    self._renew_link(pin, programs[PROGRAMS[kind]])
             except BpfError as error:
                 if error.errno not in (ENOLINK, ENOENT):
                     raise
@@ -131,6 +156,28 @@ class NamespaceLinks:
                     os.close(netns)
             filtered.unlink()
 
+    def _mend(self, cookie: int, programs: Mapping[str, int]) -> None:
+        """Put our program behind each link, and drop those that lead nowhere."""
+        for pin in self._pins(cookie):
+            wrong = self._leads(pin, programs)
+            if wrong is not None and not wrong.target:
+                pin.unlink()
+            elif wrong is not None:
+                self._renew_link(pin, programs[PROGRAMS[pin.name.split("_")[0]]])
+
+    def _leads(self, pin: Path, programs: Mapping[str, int]) -> lib.LinkInfo | None:
+        """What is wrong with a link: it leads nowhere, or to another program; None: nothing."""
+        kind = pin.name.split("_")[0]
+        link = None if kind == FILTERED else lib.pinned(str(pin))
+        if link is None:
+            return None
+        try:
+            info = lib.link_info(link)
+        finally:
+            os.close(link)
+        ours = info.target and info.program == lib.program_id(programs[PROGRAMS[kind]])
+        return None if ours else info
+
     def _renew_link(self, pin: Path, program: int) -> None:
         link = lib.pinned(str(pin))
         if link is not None:
@@ -147,8 +194,8 @@ class NamespaceLinks:
 
     def _interfaces(self, cookie: int) -> set[int]:
         """Those that have a link or a filter."""
-        pins = (pin.name.split("_") for pin in self._pins())
-        return {int(rest[0]) for _, owner, *rest in pins if rest and int(owner) == cookie}
+        pins = (pin.name.split("_") for pin in self._pins(cookie))
+        return {int(rest[0]) for _, _, *rest in pins if rest}
 
     @contextmanager
     def _opened(self, cookie: int) -> Iterator[int]:
@@ -167,9 +214,14 @@ class NamespaceLinks:
         finally:
             os.close(link)
 
-    def _pins(self) -> list[Path]:
-        kinds = (WHOLE, LINKED, FILTERED)
-        return sorted(pin for kind in kinds for pin in Path(self._folder).glob(f"{kind}_*"))
+    def _pins(self, cookie: int | None = None) -> list[Path]:
+        """Those of one namespace, or all."""
+        kinds, folder = (WHOLE, LINKED, FILTERED), Path(self._folder)
+        if cookie is None:
+            return sorted(pin for kind in kinds for pin in folder.glob(f"{kind}_*"))
+        whole = folder / f"{WHOLE}_{cookie}"
+        parts = (pin for kind in kinds[1:] for pin in folder.glob(f"{kind}_{cookie}_*"))
+        return sorted([*([whole] if whole.exists() else []), *parts])
 
     def _pin(self, kind: str, cookie: int, index: int | None = None) -> str:
         name = f"{kind}_{cookie}" if index is None else f"{kind}_{cookie}_{index}"

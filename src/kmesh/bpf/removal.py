@@ -82,7 +82,7 @@ def traces(root: Path) -> Traces:
             elif kind == "program":
                 programs.add(lib.program_id(fd))
             elif kind == "link":
-                programs.add(lib.link_program(fd))
+                programs.add(lib.link_info(fd).program)
         finally:
             os.close(fd)
     for number in programs:

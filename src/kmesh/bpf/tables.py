@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import mmap
+import os
 from errno import E2BIG, ENOSPC
 from itertools import groupby
 from typing import TYPE_CHECKING, TypeVar
 
 from kmesh.abi.layout import (
+    CIDR_SIZE,
     HOOKS,
     REASONS,
     ROW_SIZE,
     SLOT_SIZE,
+    Cidr,
     Config,
     Hook,
     Policy,
@@ -19,6 +22,7 @@ from kmesh.abi.layout import (
     Verdict,
 )
 from kmesh.bpf import lib
+from kmesh.core.audit import TRIES
 from kmesh.core.commands import (
     CIDR,
     CONFIG,
@@ -33,6 +37,7 @@ from kmesh.core.commands import (
     POD,
     PREFIX,
     ROW,
+    SLOT,
     VERDICT,
     VIP,
     Drop,
@@ -40,16 +45,17 @@ from kmesh.core.commands import (
     WriteRows,
     WriteSlots,
 )  # fmt: skip
+from kmesh.core.guard_rows import SET_BITS
 from kmesh.core.tables import Found, FoundGuards, Outcome, row_words
 from kmesh.errors import BpfError, CapacityError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from kmesh.bpf.load import DataPlane
     from kmesh.core.commands import Op
 
-SLOT, REASON = "km_slot", "km_reason"
+REASON = "km_reason"
 LIMITS = {
     VIP: "--max-vips", CIDR: "--max-cidrs", ENROL: "--max-pods", POD: "--max-pods",
     GUARD: "--max-guards", PREFIX: "--max-policy-values", MATCH: "--max-policy-values",
@@ -110,6 +116,40 @@ class KernelTables:
         """A bigger km_row under the running programs."""
         self._plane.grow_rows(words)
         self._map_slots()
+
+    def walk(self, table: str) -> Iterator[tuple[bytes, bytes]]:
+        """The rows of a table but arrays; growing replaces maps, so this holds its own."""
+        if table == LINK:
+            guards, programs = self._plane.guards, self._plane.programs
+            for cookie in guards.places():
+                place = guards.leading(cookie, programs)
+                if place is not None:
+                    yield cookie.to_bytes(8, "little"), place
+            return
+        if table not in self._plane.maps:
+            return
+        fd = os.dup(self._plane.maps[table])
+        try:
+            yield from (lib.walk if table in (*TRIES, CONFIG) else lib.rows)(fd)
+        finally:
+            os.close(fd)
+
+    def row(self, table: str, key: bytes, size: int = 0) -> bytes | None:
+        """A row as it is now; a trie answers with a shorter prefix where there is none."""
+        if table in (SLOT, ROW):
+            array, width = (self._slots, SLOT_SIZE) if table == SLOT else (self._rows, ROW_SIZE)
+            start = int.from_bytes(key, "little") * width
+            return bytes(array[start : start + size])
+        if table == LINK:
+            cookie = int.from_bytes(key, "little")
+            return self._plane.guards.leading(cookie, self._plane.programs)
+        if table not in self._plane.maps:
+            return None
+        fd = self._plane.maps[table]
+        value = lib.lookup(fd, key, lib.map_info(fd).row_size)
+        if value is None or table not in TRIES:
+            return value
+        return value if exact(key, value, SET_BITS if table == PREFIX else 0) else None
 
     def scan_guards(self) -> FoundGuards:
         """Everything of authorization, decoded no further than bytes."""
@@ -203,6 +243,13 @@ class KernelTables:
     def _map_slots(self) -> None:
         self._slots = memory(self._plane.maps[SLOT])
         self._rows = memory(self._plane.maps[ROW])
+
+
+def exact(key: bytes, value: bytes, before: int) -> bool:
+    """Whether the value that a trie gave belongs to this key: values begin with what they cover;
+    ``before`` bits of a key come before the address."""
+    covers = Cidr.unpack(value[:CIDR_SIZE])
+    return key[-16:] == covers.base and int.from_bytes(key[:4], "little") == covers.plen + before
 
 
 def memory(fd: int) -> memoryview:

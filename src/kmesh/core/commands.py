@@ -81,6 +81,7 @@ class Op(NamedTuple):
     owner: Owner
 
 
+SLOT = "km_slot"
 VIP, CIDR, ENROL, POD, CONFIG = "km_vip", "km_cidr", "km_enrol", "km_pod", "km_config"
 GUARD, ROW, PREFIX, MATCH = "km_guard", "km_row", "km_prefix", "km_match"
 PEER, EXEMPT, NAME, VERDICT = "km_peer", "km_exempt", "km_policy", "km_verdict"

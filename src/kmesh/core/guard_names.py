@@ -27,6 +27,7 @@ class GuardNames:
         self._identity_ids = Ids()
         self._ops: list[Op] = []
         self.counted = False
+        self.version = 0
 
     def adopt(self, names: Mapping[int, str]) -> None:
         """Take over the ids that lie in the kernel."""
@@ -43,6 +44,7 @@ class GuardNames:
         """The id of a policy."""
         id_ = self._known.get(key)
         if id_ is None:
+            self.version += 1
             id_ = self._known[key] = self._policies.get(key)
             self._name(id_, key)
             self._ops += [_count(id_, verdict) for verdict in Verdict]
@@ -52,6 +54,7 @@ class GuardNames:
         """The id of an identity."""
         id_ = self.identities.get(identity)
         if id_ is None:
+            self.version += 1
             name = SEPARATOR.join(identity)
             id_ = self.identities[identity] = self._identity_ids.get(name)
             self._name(id_ | IDENTITY, name)
@@ -70,11 +73,23 @@ class GuardNames:
         """Every policy that has an id, by it."""
         return {id_: key for key, id_ in self._known.items()}
 
+    def rows(self) -> dict[bytes, bytes]:
+        """The rows of km_policy, by packed id."""
+        named = {id_: key for key, id_ in self._known.items()}
+        named |= {id_ | IDENTITY: SEPARATOR.join(who) for who, id_ in self.identities.items()}
+        return {id_.to_bytes(4, "little"): _packed(name) for id_, name in named.items()}
+
+    def counters(self) -> dict[bytes, bytes]:
+        """The rows of km_verdict, whatever they count."""
+        ids = [*self._known.values(), *([0] if self.counted else [])]
+        return {_count_key(id_, verdict): b"" for id_ in ids for verdict in Verdict}
+
     def take_ops(self) -> list[Op]:
         """Operations for the names that got an id since the last call."""
         ops, self._ops = self._ops, []
         if not self.counted:
             self.counted = True
+            self.version += 1
             ops += [_count(0, verdict) for verdict in Verdict]
         return ops
 
@@ -82,6 +97,7 @@ class GuardNames:
         """Operations that remove the policies which nothing names any more."""
         ops = []
         for key in [key for key in self._known if key not in used]:
+            self.version += 1
             id_ = self._known.pop(key)
             self._policies.drop(key)
             ops.append(Op(Phase.DROP_RULES, Drop(NAME, id_.to_bytes(4, "little")), None))
@@ -92,8 +108,12 @@ class GuardNames:
         return ops
 
     def _name(self, id_: int, name: str) -> None:
-        value = name.encode()[: ROOM - 1].ljust(ROOM, b"\0")
-        self._ops.append(Op(Phase.RULES, Put(NAME, id_.to_bytes(4, "little"), value), None))
+        put = Put(NAME, id_.to_bytes(4, "little"), _packed(name))
+        self._ops.append(Op(Phase.RULES, put, None))
+
+
+def _packed(name: str) -> bytes:
+    return name.encode()[: ROOM - 1].ljust(ROOM, b"\0")
 
 
 def _count(id_: int, verdict: Verdict) -> Op:

@@ -53,7 +53,7 @@ class Rules:
         self.id = id_
         self.compiled = compiled
         self.blocks: list[Block] = []
-        self.keys: list[tuple[str, bytes]] = []
+        self.values: dict[tuple[str, bytes], bytes] = {}
         self._width = summaries(compiled.words) + compiled.words
         self._places: dict[int, int] = {}
         self._rows = rows
@@ -89,9 +89,14 @@ class Rules:
             if row != self._known:
                 self._match(Dimension.IDENTITY, number, row)
 
+    def words(self) -> dict[int, bytes]:
+        """What lies in km_row, by its first word."""
+        found = {base: self.compiled.pack(row) for row, base in self._places.items()}
+        return found | ({self._owners: self._owner_words} if self._owner_words else {})
+
     def drop_ops(self) -> list[Op]:
         """Operations that remove everything but the rows."""
-        return [Op(Phase.DROP_RULES, Drop(table, key), None) for table, key in self.keys]
+        return [Op(Phase.DROP_RULES, Drop(table, key), None) for table, key in self.values]
 
     def release(self, now: float) -> None:
         """Give the rows back; nothing leads to them any more."""
@@ -111,11 +116,11 @@ class Rules:
         distinct = {self._port, self._source, self._destination, self._known}
         distinct |= {compiled.identity(None), *sources.values(), *destinations.values()}
         self._place({*distinct, *ports.values(), *peers.values()})
-        owners = b"".join(
+        self._owner_words = b"".join(
             (policy_id(key) if key else 0).to_bytes(4, "little") for key in compiled.owners
         )
         try:
-            self._owners = self._take(owners)
+            self._owners = self._take(self._owner_words)
         except BaseException:
             self.release(0.0)
             raise
@@ -160,5 +165,5 @@ class Rules:
         self._put(MATCH, key, seal_last(key, Match(self._places[row], 0).pack()))
 
     def _put(self, table: str, key: bytes, value: bytes) -> None:
-        self.keys.append((table, key))
+        self.values[table, key] = value
         self._ops.append(Op(Phase.RULES, Put(table, key, value), None))

@@ -48,7 +48,7 @@ class GuardSets:
     @property
     def values(self) -> int:
         """Rows of km_prefix and km_match, those that are about to go included."""
-        return sum(len(rules.keys) for rules in self.rules.values()) + self._resting
+        return sum(len(rules.values) for rules in self.rules.values()) + self._resting
 
     @property
     def next_due(self) -> float | None:
@@ -76,6 +76,16 @@ class GuardSets:
                 except (TooManyRules, TooBig) as error:
                     self.closed[content] = str(error)
 
+    def settled(self) -> bool:
+        """Whether what lies in the kernel is what ``rules`` hold, and nothing more."""
+        return not (self._retired or self._stale or self._stale_words)
+
+    def value(self, table: str, key: bytes) -> bytes | None:
+        """The row of km_prefix or km_match that some set needs."""
+        set_ = (PrefixKey if table == PREFIX else MatchKey).unpack(key).set
+        found = (rules for rules in self.rules.values() if rules.id == set_)
+        return next((rules.values.get((table, key)) for rules in found), None)
+
     def refuse(self, contents: Iterable[Content]) -> None:
         """km_row cannot grow: what is not there yet is closed."""
         why = f"km_row is full: --max-policy-words is {self.rows.capacity}"
@@ -89,7 +99,7 @@ class GuardSets:
         """What is not used any more may be removed after a rest."""
         for content in [content for content in self.rules if content not in used]:
             rules = self.rules.pop(content)
-            self._resting += len(rules.keys)
+            self._resting += len(rules.values)
             self._retired.append((now + REST, partial(self._drops, rules), rules.release))
         self.closed = {content: why for content, why in self.closed.items() if content in used}
         if self._stale or self._stale_words:
@@ -122,7 +132,7 @@ class GuardSets:
         names = self._names
         rules = Rules(self._last + 1, compiled, self.rows, names.policy, names.identities)
         try:
-            values = self.values + len(rules.keys)
+            values = self.values + len(rules.values)
             _require(values, self.limits.values, "km_match", "policy-values")
         except TooBig:
             rules.release(0.0)
@@ -131,7 +141,7 @@ class GuardSets:
         return rules
 
     def _drops(self, rules: Rules) -> Iterator[Op]:
-        self._resting -= len(rules.keys)
+        self._resting -= len(rules.values)
         return iter(rules.drop_ops())
 
     def _release(self, words: int, now: float) -> None:

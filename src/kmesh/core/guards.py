@@ -64,7 +64,9 @@ class Guards:
         self._places: dict[int, bytes] = {}
         self._store, self._pods, self._workload_id = store, pods, workload_id
         self.exempt, self._missing_open = set(exempt), missing_open
-        self._exempted: set[tuple[bytes, int]] = set()
+        self._repairs: list[Op] = []
+        self._adopted = False
+        self.exempted: set[tuple[bytes, int]] = set()
         self._queue: Iterator[Op] = iter(())
         self._running = False
         self._slice: list[Op] = []
@@ -81,7 +83,8 @@ class Guards:
         self.names.adopt(found.names)
         self.names.counted = bool(found.guards)
         self.peers.adopt(found.peers)
-        self._exempted = {(k.addr, k.plen) for k in map(CidrKey.unpack, found.exempt)}
+        self._adopted = self.peers.on
+        self.exempted = {(k.addr, k.plen) for k in map(CidrKey.unpack, found.exempt)}
         sets = [Guard.unpack(value).set for value in found.guards.values()]
         self.sets.adopt(sets, found.rules, found.row_words)
 
@@ -104,6 +107,30 @@ class Guards:
         """Where a pod is to be guarded: as told, else as it was found."""
         found = self._places.get(cookie, self.links.get(cookie, b""))
         return b"" if b"?" in found else found
+
+    def addresses(self, uid: str) -> list[bytes]:
+        """By which addresses a pod of this workload is guarded; none while that is not known."""
+        workload = self._store.workloads.get(uid)
+        return [] if workload is None else self._addresses(workload)
+
+    def found(self, cookie: int, place: bytes | None) -> None:
+        """A pod is not guarded where it was: there instead, or nowhere."""
+        self._places.setdefault(cookie, self.places(cookie))
+        if place is None:
+            self.links.pop(cookie, None)
+        else:
+            self.links[cookie] = place
+        self._dirty = True
+
+    def repair(self, op: Op) -> None:
+        """A row that a set needs, or that no set needs, is not as it was written."""
+        self._repairs.append(op)
+        self._dirty = True
+
+    def settled(self) -> bool:
+        """Whether the sets in the kernel are exactly those that are known here."""
+        busy = self._dirty or self._running or self._slice or self._repairs
+        return self.started and not busy and self.sets.settled()
 
     def idle(self) -> bool:
         """Whether all that is known is in the kernel."""
@@ -190,11 +217,16 @@ class Guards:
             wanted = self._wanted()
         self.peers.prepare(self.sets.rules.values())
         due = self.sets.take_due(now, self.index.policies.keys())
-        ops = [*self.names.take_ops(), *self._exemptions(), *self.sets.take_ops()]
+        repairs, self._repairs = self._repairs, []
+        ops = [*self.names.take_ops(), *self._exemptions(), *self.sets.take_ops(), *repairs]
         if self._dirty:
             self._dirty = False
             flips = self._flips(wanted)
             self.sets.retire(self._contents(), now)
+        if self._adopted and flips:
+            # The sets of the last agent have no rows for identities that came meanwhile.
+            self._adopted = False
+            return chain(due, ops, flips, self.peers.plan())
         return chain(due, ops, self.peers.plan(), flips)
 
     def _wanted(self) -> dict[int, Content | None]:
@@ -288,9 +320,9 @@ class Guards:
                 return Op(Phase.DROP_RULES, Drop(EXEMPT, key), None)
             return Op(Phase.RULES, Put(EXEMPT, key, key[4:] + key[:4]), None)
 
-        ops = [op(Put, cidr) for cidr in sorted(self.exempt - self._exempted)]
-        ops += [op(Drop, cidr) for cidr in sorted(self._exempted - self.exempt)]
-        self._exempted = set(self.exempt)
+        ops = [op(Put, cidr) for cidr in sorted(self.exempt - self.exempted)]
+        ops += [op(Drop, cidr) for cidr in sorted(self.exempted - self.exempt)]
+        self.exempted = set(self.exempt)
         return ops
 
     def _settled(self) -> None:

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from kmesh.abi.layout import SLOT_SIZE, Slot, VipAction, VipKey
 from kmesh.core.addr import text
 from kmesh.core.adopt import decode
-from kmesh.core.plan import Realised
+from kmesh.core.audit import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from kmesh.core.plan import Realised
+
 Shape = dict[str, Any]
-MISSING = "missing in the kernel"
 
 
 class Record(NamedTuple):
@@ -54,17 +55,6 @@ def record(key: bytes, value: bytes, slots: bytes | memoryview, names: Namer) ->
     )  # fmt: skip
 
 
-def differs(
-    key: bytes, value: bytes | None, slots: bytes | memoryview, planned: Realised | None
-) -> str:
-    """How a row of km_vip is not what the planner wrote; empty when it is."""
-    if value is None:
-        return "" if planned is None else MISSING
-    if planned is None:
-        return "not planned"
-    return "" if Realised(*decode(key, value, slots)) == planned else "not as planned"
-
-
 def missing(key: bytes, planned: Realised, names: Namer) -> Shape:
     """A record that the planner wrote and the kernel has not."""
     target = planned.target
@@ -72,7 +62,7 @@ def missing(key: bytes, planned: Realised, names: Namer) -> Shape:
         VipKey.unpack(key), target.action.name.lower(), target.reason.name.lower(),
         names.service(target.service) if target.service else "", target.port, (), 0,
     )  # fmt: skip
-    return {**frontend(found), "differs": MISSING}
+    return {**frontend(found), "differs": Kind.MISSING}
 
 
 def frontend(found: Record) -> Shape:

@@ -67,6 +67,8 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("get", "/version", "The build of this agent."),
     Operation("get", "/state", "Everything that the agent knows of itself."),
     Operation("get", "/openapi.json", "This description."),
+    Operation("get", "/audit", "What the last audit of the kernel found."),
+    Operation("post", "/audit", "Compare the kernel with what is planned now, and repair it."),
     Operation("get", "/debug/ready", "That somebody answers.", (), STRING, (TEXT,)),
     Operation(
         "get", "/debug/config_dump/dual-engine",

@@ -28,9 +28,7 @@ class OwnAddresses:
         wanted: dict[bytes, bytes] = {}
         for cookie, addresses in known.items():
             key = cookie.to_bytes(8, "little")
-            ipv4 = single([each for each in addresses if is_ipv4(each)])
-            ipv6 = single([each for each in addresses if not is_ipv4(each)])
-            wanted[key] = seal_last(key, Own(ipv4, ipv6, 0, 0).pack())
+            wanted[key] = row(key, addresses)
         puts = [
             Op(Phase.GUARD, Put(OWN, key, value), None)
             for key, value in wanted.items()
@@ -45,6 +43,13 @@ class OwnAddresses:
             self.rows[command.key] = command.value
         else:
             self.rows.pop(command.key, None)
+
+
+def row(key: bytes, addresses: Sequence[bytes]) -> bytes:
+    """The row of a pod with these 16-byte addresses."""
+    ipv4 = single([each for each in addresses if is_ipv4(each)])
+    ipv6 = single([each for each in addresses if not is_ipv4(each)])
+    return seal_last(key, Own(ipv4, ipv6, 0, 0).pack())
 
 
 def single(addresses: Sequence[bytes]) -> bytes:

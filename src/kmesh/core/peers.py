@@ -90,6 +90,15 @@ class Peers:
             if self.rows.get(addr) != value:
                 yield Op(Phase.RULES, Put(PEER, addr, value), None)
 
+    def found(self, addr: bytes, value: bytes | None) -> None:
+        """A row is not as it was written: this one is there instead, or none."""
+        if value is None:
+            self.rows.pop(addr, None)
+        else:
+            self.rows[addr] = value
+        self.on = True
+        self._touched[addr] = None
+
     def done(self, command: Put | Drop) -> None:
         """An operation of ``plan`` is in the kernel."""
         if isinstance(command, Put):

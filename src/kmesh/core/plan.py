@@ -60,6 +60,7 @@ class Planner:
         self._pending: dict[bytes, Realised] = {}
         self._promised = 0
         self._gen = 0
+        self._config_lost = False
 
     def adopt(self, key: bytes, target: Target, segment: Segment | None) -> None:
         """Take over a record found in the kernel. One whose segment cannot be believed (None
@@ -73,6 +74,32 @@ class Planner:
         if segment is not None:
             self._users[segment] = self._users.get(segment, 0) + 1
         self._keep(key, Realised(target, segment))
+
+    def found(self, key: bytes, what: Realised | None, now: float) -> None:
+        """A record is not in the kernel as it was written: none is there, or another."""
+        old = self.records.get(key)
+        if what is not None:
+            self._keep(key, what)
+        elif old is not None:
+            del self.records[key]
+            self._forget(key)
+        self._unlink(old, now)
+
+    def users(self, segment: Segment) -> list[bytes]:
+        """Keys of the records that lead to a segment; looks at every record."""
+        return [key for key, each in self.records.items() if each.segment == segment]
+
+    def used(self) -> dict[bytes, Segment]:
+        """Segments that records lead to, by the packed number of their first slot."""
+        return {each.base.to_bytes(4, "little"): each for each in self._users}
+
+    def uses(self, segment: Segment) -> bool:
+        """Whether some record leads to a segment."""
+        return segment in self._users
+
+    def lose_config(self) -> None:
+        """The row of km_config is not as it was written."""
+        self._config_lost = True
 
     def plan(self, frontend: Frontend, wanted: Rows, drops: bool = True) -> list[Op]:
         """Operations for one frontend, without ``drops`` only those that put something.
@@ -102,6 +129,9 @@ class Planner:
 
     def tidy(self) -> list[Op]:
         """Operations for when nothing is pending: without CIDR VIPs the trie need not be asked."""
+        if self._config_lost:
+            phase = Phase.CIDRS_ON if self.cidrs_on else Phase.CIDRS_OFF
+            return [Op(phase, self.config(self.cidrs_on), None)]
         if self.cidrs or not self.cidrs_on:
             return []
         return [Op(Phase.CIDRS_OFF, self.config(cidrs=False), None)]
@@ -125,6 +155,7 @@ class Planner:
             change((key.addr, key.plen))
         elif command.table == CONFIG:
             self.cidrs_on = op.phase is Phase.CIDRS_ON
+            self._config_lost = False
 
     def abandon(self, ops: Iterable[Op], now: float = 0.0) -> None:
         """These operations of a plan will not be applied: give back what they reserved."""
@@ -148,7 +179,7 @@ class Planner:
             self._users[segment] = self._users.get(segment, 0) + 1
         self._pending[key] = Realised(target, segment)
         self._promised += key not in self.records
-        put = Put(VIP, key, seal(key, record(target, segment).pack()))
+        put = Put(VIP, key, row(key, self._pending[key]))
         ops.append(Op(_put_phase(key), put, frontend))
         return ops
 
@@ -219,6 +250,11 @@ def record(target: Target, segment: Segment | None) -> Record:
         base, slots, target.service, gen, target.port, target.action, target.reason,
         target.flags, 0, 0, 0,
     )  # fmt: skip
+
+
+def row(key: bytes, realised: Realised) -> bytes:
+    """The bytes of a record in km_vip."""
+    return seal(key, record(*realised).pack())
 
 
 def stamp(segment: Segment) -> bytes:

@@ -99,6 +99,28 @@ class Pods:
         else:
             self._names.pop(cookie, None)
 
+    def planned(self, table: str, key: bytes) -> bytes | None:
+        """A row of km_enrol or km_pod as it was written."""
+        cookie = int.from_bytes(key, "little")
+        if table == ENROL:
+            row = self.rows.get(cookie)
+            return None if row is None else row.pack()
+        uid = self._names.get(cookie)
+        return None if uid is None else uid.encode().ljust(UID_ROOM, b"\0")
+
+    def keys(self, table: str) -> list[bytes]:
+        """Keys of the rows that were written."""
+        return [layout.EnrolKey(c).pack() for c in (self.rows if table == ENROL else self._names)]
+
+    def found(self, table: str, key: bytes) -> None:
+        """A row is not as it was written: it will be put or dropped again."""
+        cookie = int.from_bytes(key, "little")
+        if table == POD:
+            self._names[cookie] = ""
+        else:  # the view stays: without it every record of the view would be written again
+            old = self.rows.get(cookie, layout.Enrol(0, 0, 0, 0))
+            self.rows[cookie] = old._replace(workload=0, check=0)
+
     def retire(self) -> bool:
         """Forget views that no pod has any more; whether there were any."""
         used = {row.view for row in self.rows.values()}

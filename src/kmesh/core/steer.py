@@ -214,10 +214,17 @@ class Steering:
         if rest:
             self.planner.abandon(rest, now)
             for op in rest[1:]:
-                self._mark(op.owner)
+                self.again(op.owner)
             self.fail(rest[0].owner, str(outcome.error), now)
         if any(isinstance(op.owner, int) for op in ops):
             self._new_views()
+
+    def again(self, owner: Owner) -> None:
+        """A frontend or pod is to be planned anew."""
+        if isinstance(owner, int):
+            self._dirty_pods[owner] = None
+        elif owner is not None:
+            self._dirty.add([owner])
 
     def fail(self, owner: Owner, why: str, now: float) -> None:
         """Keep the old rows of a frontend or pod and try again later."""
@@ -317,16 +324,10 @@ class Steering:
         self._dirty.add(marked)
         return bool(marked) and self.started
 
-    def _mark(self, owner: Owner) -> None:
-        if isinstance(owner, int):
-            self._dirty_pods[owner] = None
-        elif owner is not None:
-            self._dirty.add([owner])
-
     def _revive(self, now: float) -> None:
         due = [owner for owner, failure in self.failing.items() if failure.due <= now]
         for owner in due:
-            self._mark(owner)
+            self.again(owner)
             self.failing[owner] = self.failing[owner]._replace(due=inf)
 
     def _bind(self, frontend: Frontend) -> None:

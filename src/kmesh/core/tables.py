@@ -9,7 +9,7 @@ from kmesh.core.commands import PREFIX
 from kmesh.core.policy_sets import MOST_WORDS, summaries
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from kmesh.core.commands import Op
     from kmesh.errors import BpfError
@@ -72,6 +72,13 @@ class Tables(Protocol):
 
     def grow_rows(self, words: int) -> None:
         """As ``grow``, for km_row."""
+
+    def walk(self, table: str) -> Iterator[tuple[bytes, bytes]]:
+        """The rows of a table but arrays, some time between the call and the end; to be looked at
+        a slice at a time."""
+
+    def row(self, table: str, key: bytes, size: int = 0) -> bytes | None:
+        """A row as it is now; of arrays ``size`` bytes from the entry with this packed number."""
 
     def scan(self) -> Found:
         """Read everything of the services and the pods back."""

@@ -17,11 +17,17 @@
 #include <bpf/libbpf.h>
 #include <linux/bpf.h>
 
+struct km_link_info {
+	uint32_t program;
+	uint64_t target;
+};
+
 struct km_map_info {
 	uint32_t id, type, key_size, value_size, max_entries, flags;
 };
 
 #define KM_LOG_SIZE 65536
+#define LINK_TYPE_TCX 11 /* of newer headers */
 
 static char log_text[KM_LOG_SIZE];
 static size_t log_used;
@@ -131,14 +137,28 @@ int km_link_replace(int link, int program)
 	return bpf_link_update(link, program, NULL) ? -errno : 0;
 }
 
-int km_link_program(int link, uint32_t *id)
+/* The target is 0 when what the link led to is gone, or the link was taken off it. */
+int km_link_info(int link, struct km_link_info *found)
 {
 	struct bpf_link_info info = {};
 	uint32_t size = sizeof(info);
 
 	if (bpf_obj_get_info_by_fd(link, &info, &size))
 		return -errno;
-	*id = info.prog_id;
+	found->program = info.prog_id;
+	switch (info.type) {
+	case BPF_LINK_TYPE_CGROUP:
+		found->target = info.cgroup.cgroup_id;
+		break;
+	case BPF_LINK_TYPE_NETNS:
+		found->target = info.netns.netns_ino;
+		break;
+	case LINK_TYPE_TCX:
+		found->target = info.xdp.ifindex; /* lies where that of TCX does */
+		break;
+	default:
+		found->target = 1;
+	}
 	return 0;
 }
 

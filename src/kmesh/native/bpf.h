@@ -33,6 +33,11 @@ struct km_map_info {
 	uint32_t id, type, key_size, value_size, max_entries, flags;
 };
 
+struct km_link_info {
+	uint32_t program;
+	uint64_t target;
+};
+
 int km_map_info(int fd, struct km_map_info *info);
 int km_prog_run_time(int fd, uint64_t *ns, uint64_t *runs);
 int km_prog_map_ids(int fd, uint32_t *ids, uint32_t room);
@@ -43,7 +48,7 @@ int km_run_iterator(int program, int netns);
 int km_run_map_iterator(int program, int map);
 int km_socket_in(int netns, int domain, int type, int protocol);
 int km_link_replace(int link, int program);
-int km_link_program(int link, uint32_t *id);
+int km_link_info(int link, struct km_link_info *info);
 int km_prog_id(int program, uint32_t *id);
 int km_helper_allowed(int attach_type, int helper);
 int64_t km_netns_cookie(int netns);

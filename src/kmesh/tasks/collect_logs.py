@@ -1,4 +1,4 @@
-"""The numbers of logs, exports and switches as metrics."""
+"""The numbers of logs, exports, switches and audits as metrics."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from kmesh.core.exposition import Metric
     from kmesh.tasks.accesslog import LogWriter
+    from kmesh.tasks.audit import Auditor
     from kmesh.tasks.avoid import AvoidList
     from kmesh.tasks.bpflog import BpfLogStatistics
     from kmesh.tasks.events import Events
@@ -62,3 +63,31 @@ def bpf_log_metrics(found: BpfLogStatistics) -> Iterator[Metric]:
     yield many("kmesh_log_lines", rows)
     yield one("kmesh_log_lost", found.lost)
     yield one("kmesh_log_unwritten", found.unwritten)
+
+
+def audit_metrics(auditor: Auditor) -> Iterator[Metric]:
+    """What audits found, and each pod's proof."""
+    found = auditor.statistics()
+    yield one("kmesh_audits", found.rounds)
+    yield one("kmesh_audit_seconds", found.seconds)
+    yield one("kmesh_audit_rows", found.rows)
+    yield many("kmesh_audit_differences", found.differences.items())
+    yield one("kmesh_audit_exceptions", len(found.exceptions))
+    yield one("kmesh_links_mended", found.mended)
+    yield one("kmesh_pods_buried", found.removed)
+    named = [(_pod(pod.uid), str(pod.cookie), pod) for pod in auditor.proofs]
+    steps = ("intended", "attached", "keyed", "alive")
+    proof = (
+        ((*who, netns, step), int(getattr(pod, step) is not False))
+        for who, netns, pod in named
+        for step in steps
+    )
+    yield many("kmesh_pod_proof", proof)
+    seen = (((*who, netns), pod.connections) for who, netns, pod in named)
+    yield many("kmesh_pod_connections", seen)
+
+
+def _pod(uid: str) -> tuple[str, str]:
+    """(namespace, name) of a workload's uid."""
+    *_, namespace, name = ("", "", *uid.split("/"))
+    return namespace, name

@@ -16,6 +16,7 @@ from kmesh.abi.layout import VIP_SIZE, VipAction
 from kmesh.bpf import lib, query
 from kmesh.bpf.tables import memory
 from kmesh.core import kernel_view
+from kmesh.core.audit import compare_record
 from kmesh.core.kernel_view import Namer, Record
 from kmesh.tasks.filters import BadFilter
 from kmesh.tasks.problems import answer
@@ -82,7 +83,7 @@ class KernelDumps:
             for key, found in records():
                 # Read once more: the row that came in a batch may have been replaced since.
                 value = lib.lookup(vips, key, VIP_SIZE)
-                said = kernel_view.differs(key, value, slots, planned.get(key))
+                said = compare_record(key, value, slots, planned.get(key)) or ""
                 yield orjson.dumps({**kernel_view.frontend(found), "differs": said})
             for key in list(planned):
                 wanted = planned.get(key)
@@ -143,7 +144,7 @@ def links(folder: str) -> list[dict[str, Any]]:
         if link is None:
             continue
         try:
-            program = query.program(lib.link_program(link))
+            program = query.program(lib.link_info(link).program)
         finally:
             os.close(link)
         found.append({"link": path.name, "program": program._asdict() if program else None})

@@ -147,7 +147,7 @@ def pinned_programs(folder: str) -> set[int]:
             link = lib.pinned(str(path))
             if link is not None:
                 with os.fdopen(link):
-                    found.add(lib.link_program(link))
+                    found.add(lib.link_info(link).program)
         except (BpfError, OSError):
             continue  # somebody else's pin, or one that just went
     return found

@@ -1,0 +1,186 @@
+"""A kernel that is not as planned: every kind of damage to every table is found and repaired."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from kmesh.abi.layout import SLOT_SIZE
+from kmesh.bpf.fake import FakeKernel
+from kmesh.core import addr
+from kmesh.core.audit import Kind, Sweep
+from kmesh.core.commands import CIDR, CONFIG, LINK, NAME, ROW, SLOT, VERDICT, VIP
+from kmesh.core.model import Action, Authorization, Match, PolicyScope, StringMatch
+from kmesh.core.pictures import pictures
+from kmesh.core.proof import Seen, prove
+from kmesh.core.segments import Segments
+from kmesh.core.steer import Steering
+from kmesh.core.store import Store
+from tests.core.meshes import WEB, service, uid, workload
+from tests.core.test_law import slices
+
+if TYPE_CHECKING:
+    from kmesh.core.audit import Difference
+
+COOKIE = 7
+EXEMPT = ((addr.parse("10.7.0.0"), 120),)
+RULE = Match(
+    namespaces=(StringMatch("exact", "default"),),
+    source_ips=(addr.network(addr.parse("10.1.0.0"), 24),),
+    destination_ports=(80,),
+)
+POLICY = Authorization("default/p", "default", PolicyScope.NAMESPACE, Action.ALLOW, (((RULE,),),))
+
+
+class Rig:
+    """A planner whose mesh fills every table."""
+
+    def __init__(self) -> None:
+        self.kernel = FakeKernel(1 << 10, 1 << 10)
+        store = Store("", "Kubernetes", "n1")
+        self.steer = Steering(store, Segments(1 << 10), 1 << 10, exempt=EXEMPT)
+        self.now = 0.0
+        self.steer.enrol(COOKIE, uid("a"))
+        self.steer.put([
+            (WEB, service(WEB, "10.9.0.1", "10.9.1.0/24")),
+            *((w.uid, w) for w in (
+                workload("a", "10.1.0.1", of=WEB), workload("b", "10.1.0.2", of=WEB))),
+        ])  # fmt: skip
+        self.steer.put_policies([(POLICY.key, POLICY)])
+        self.steer.start()
+        self.steer.start_guarding()
+        self.settle()
+
+    def settle(self) -> None:
+        """Everything there is to do, and rests over."""
+        for _ in range(4):
+            slices(self.steer, self.kernel, self.now)
+            self.now += 10.0
+
+    def audit(self) -> list[Difference]:
+        """A whole audit, and its repairs."""
+        found = []
+        for picture in pictures(self.steer):
+            assert picture.settled(), picture.table
+            sweep = Sweep(picture, self.kernel)
+            while (step := sweep.step()) is not None:
+                found += [(sweep, each) for each in step[1]]
+        for sweep, each in found:
+            assert sweep.still(each)
+            sweep.tell(each, self.now)
+        self.settle()
+        return [each for _, each in found]
+
+    def meets(self) -> object:
+        """What connections meet."""
+        view = self.steer.pods.rows[COOKIE].view
+        ports = (80, 81)
+        addresses = ("10.9.0.1", "10.9.1.7", "10.9.2.1")
+        return [self.kernel.endpoints(addr.parse(a), p, view) for a in addresses for p in ports]
+
+
+TABLES = [picture.table for picture in pictures(Rig().steer)]
+HASHES = [table for table in TABLES if table not in (SLOT, ROW)]
+
+
+def test_what_is_as_planned_is_left_alone() -> None:
+    rig = Rig()
+    assert len(set(TABLES)) == 16
+    assert all(rig.kernel.tables[table] for table in HASHES), "the mesh must fill every table"
+    assert rig.audit() == []
+
+
+@pytest.mark.parametrize("table", HASHES)
+def test_a_row_that_is_gone_is_put_again(table: str) -> None:
+    rig = Rig()
+    before, met = dict(rig.kernel.tables[table]), rig.meets()
+    for key in before if table != CONFIG else ():
+        rig.kernel.tables[table] = {k: v for k, v in before.items() if k != key}
+        found = rig.audit()
+        assert [(each.table, each.key, each.kind) for each in found] == [(table, key, Kind.MISSING)]
+        assert rig.kernel.tables[table] == before
+        assert (rig.meets(), rig.audit()) == (met, [])
+
+
+@pytest.mark.parametrize("table", [each for each in HASHES if each != VERDICT])
+def test_a_row_that_was_altered_is_put_again(table: str) -> None:
+    rig = Rig()
+    before, met = dict(rig.kernel.tables[table]), rig.meets()
+    for key, value in before.items():
+        rig.kernel.tables[table][key] = bytes([(value or b"\0")[0] ^ 1]) + value[1:]
+        found = rig.audit()
+        assert [(each.table, each.key, each.kind) for each in found] == [(table, key, Kind.ALTERED)]
+        if table != VIP:  # a record gets another segment
+            assert rig.kernel.tables[table] == before
+        assert (rig.meets(), rig.audit()) == (met, [])
+
+
+@pytest.mark.parametrize("table", [each for each in HASHES if each != CONFIG])
+def test_a_row_that_nobody_wants_is_dropped(table: str) -> None:
+    rig = Rig()
+    before, met = dict(rig.kernel.tables[table]), rig.meets()
+    key, value = next(iter(before.items()))
+    strange = (bytes(4) if table == CIDR else b"") + bytes([key[-1] ^ 0x55]) * len(key)
+    strange = strange[: len(key)]
+    rig.kernel.tables[table][strange] = value
+    found = rig.audit()
+    assert [(each.table, each.key, each.kind) for each in found] == [
+        (table, strange, Kind.UNPLANNED)
+    ]
+    assert rig.kernel.tables[table] == before
+    assert (rig.meets(), rig.audit()) == (met, [])
+
+
+def test_damaged_slots_are_left_for_others_and_damaged_words_written_again() -> None:
+    rig = Rig()
+    met, words = rig.meets(), bytes(rig.kernel.rows)
+    for segment in list(rig.steer.planner.used().values()):
+        rig.kernel.slots[segment.base * SLOT_SIZE] ^= 1
+    assert {each.table for each in rig.audit()} == {SLOT}
+    assert (rig.meets(), rig.audit()) == (met, [])
+    (rules,) = rig.steer.guards.sets.rules.values()
+    for base in rules.words():
+        rig.kernel.rows[8 * base] ^= 1
+    assert {(each.table, each.kind) for each in rig.audit()} == {(ROW, Kind.ALTERED)}
+    assert bytes(rig.kernel.rows) == words
+
+
+def test_nothing_is_touched_before_the_mesh_is_known() -> None:
+    rig = Rig()
+    new = Steering(Store("", "Kubernetes", "n1"), Segments(1 << 10), 1 << 10)
+    new.adopt(rig.kernel.scan(), rig.kernel.scan_guards())
+    rig.steer, met = new, rig.meets()
+    rig.kernel.tables[VIP].popitem()
+    for picture in pictures(new):
+        sweep = Sweep(picture, rig.kernel)
+        while picture.settled() and (step := sweep.step()) is not None:
+            for each in step[1]:
+                sweep.tell(each, 0.0)
+    assert slices(new, rig.kernel, 0.0) == []
+    assert not next(p for p in pictures(new) if p.table == NAME).settled()
+    assert rig.meets() != met
+
+
+def test_a_pod_s_proof() -> None:
+    rig = Rig()
+
+    def proof(alive: bool | None = True) -> tuple[bool, bool, bool, bool, str]:
+        found = prove(rig.steer, rig.kernel, COOKIE, alive, Seen(3, 1.0), 5.0)
+        assert (found.connections, found.idle) == (3, 4.0)
+        return found.intended, found.attached, found.keyed, found.broken, found.why
+
+    assert proof() == (True, True, True, False, "")
+    assert proof(alive=False) == (True, True, True, False, "its network namespace is gone")
+    key = COOKIE.to_bytes(8, "little")
+    link = rig.kernel.tables[LINK].pop(key)
+    assert proof() == (True, False, True, True, "no program guards its network namespace")
+    rig.kernel.tables[LINK][key] = link
+    for table in ("km_enrol", "km_own", "km_guard"):
+        saved = dict(rig.kernel.tables[table])
+        rig.kernel.tables[table].clear()
+        why = f"the kernel does not hold its rows of {table} as wanted"
+        assert proof() == (True, True, False, True, why)
+        rig.kernel.tables[table] = saved
+    rig.steer.put([(uid("a"), None)])
+    assert proof()[4] == "the control plane does not know its workload"
