@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kmesh.bpf import lib, removal
+from kmesh.cli.client import Client
 from kmesh.lab.enrol import Daemon, DaemonAway
 from tests.kernel.mesh import dial
 
@@ -98,6 +99,11 @@ class Agent:
 
         until(look, lambda: f"{seen[0]}\n{self.tail()}")
         return seen[0]
+
+    def audit(self) -> dict[str, Any]:
+        """POST /audit."""
+        found: dict[str, Any] = Client(self.run_dir).post("/audit")
+        return found
 
     def enrol(self, pod: Namespace, name: str = "client", namespace: str = "default") -> None:
         """Enrol a namespace; returns when the kernel has it, with its view if there is a mesh."""

@@ -10,6 +10,7 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as read_text
 
+from kmesh.bpf import lib
 from kmesh.core.catalogue import FAMILIES, LOGS, TRAFFIC, UPSTREAM
 from tests.e2e.agent import WITHIN, until
 from tests.e2e.peers import free_port, pod, policy, service
@@ -54,6 +55,16 @@ def value(text: str, name: str, **labels: str) -> float:
     return samples(text).get((name, frozenset(labels.items())), 0)
 
 
+def damage(agent: Agent, netns: Namespace) -> None:
+    """Somebody takes a pod out of the kernel."""
+    fd = lib.pinned(f"{agent.bpffs}/kmesh/maps/km_enrol")
+    assert fd is not None
+    with open(fd, closefd=True):
+        lib.delete(fd, netns.cookie.to_bytes(8, "little"))
+    with pytest.raises(OSError, match="unreachable"):
+        dial(netns, "10.96.0.1", 80)
+
+
 @pytest.fixture
 def port() -> int:
     return free_port()
@@ -76,6 +87,9 @@ def test_the_agents_own_numbers(
     # A count that a busy machine made slow is followed by a long pause.
     counted = lambda: value(scrape(port), "kmesh_map_entries", map="km_enrol") == 1  # noqa: E731
     until(counted, agent.tail, 5 * WITHIN)
+    damage(agent, netns)
+    told = agent.audit()
+    assert (told["differences"], told["exceptions"]) == ({"km_enrol": {"missing": 1}}, [])
     text = scrape(port)
     families: Any = read_text(text)
     found = {family.name.removesuffix("_info") for family in families}
@@ -86,6 +100,11 @@ def test_the_agents_own_numbers(
     assert value(text, "kmesh_program_runs_total", program="km_connect4") >= 7
     assert value(text, "kmesh_program_run_seconds_total", program="km_connect4") > 0
     assert value(text, "kmesh_pods_enrolled") == 1
+    assert value(text, "kmesh_audit_differences_total", map="km_enrol", kind="missing") == 1
+    for step in ("intended", "attached", "keyed", "alive"):
+        who = {"namespace": "default", "pod": "client", "netns": str(netns.cookie)}
+        assert value(text, "kmesh_pod_proof", **who, step=step) == 1
+    assert dial(netns, "10.96.0.1", 80) == "10.1.0.1:8080"
     assert value(text, "kmesh_synced") == 1
     assert value(text, "kmesh_map_entries", map="km_enrol") == 1
     assert value(text, "kmesh_map_entries", map="km_vip") == len(agent.kernel()["km_vip"])

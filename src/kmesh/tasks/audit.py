@@ -20,7 +20,7 @@ from kmesh.core.audit import SLICE, Sweep
 from kmesh.core.pictures import pictures
 from kmesh.core.proof import PodProof, Seen, prove
 from kmesh.errors import BpfError
-from kmesh.tasks.pods import answer
+from kmesh.tasks.problems import answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
