@@ -481,7 +481,8 @@ KM_ABI_ASSERT(km_conn, 96);
 
 enum km_conn_state {
 	KM_CONN_DIALLING,
-	KM_CONN_OPEN,
+	KM_CONN_OPEN, /* and not counted yet */
+	KM_CONN_TOLD,
 	KM_CONN_OVER,
 };
 

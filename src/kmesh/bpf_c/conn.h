@@ -93,15 +93,22 @@ static __always_inline struct km_traffic *km_row_of(struct km_conn *conn, __u16 
 /* Rows are written by interrupts in the middle of whoever writes them on this CPU. */
 #define KM_ADD(row, field, value) __sync_fetch_and_add(&(row)->field, value)
 
+struct km_growth {
+	__u64 sent;
+	__u64 received;
+	__u32 retransmits;
+	__u32 lost;
+};
+
 /*
- * Counts what is new since the last time; whether there was any. The last word has who
- * tells the end: a look that was overtaken by it adds nothing.
+ * Counts what is new since the last time; whether it has carried anything. The last word
+ * has who tells the end: a look that was overtaken by it adds nothing.
  */
 static __noinline int km_tell(struct km_kept *kept, struct tcp_sock *tp, int closed)
 {
-	struct km_conn now = {}, grown = {};
+	struct km_growth now = {}, grown = {};
 	struct km_traffic *row;
-	int over;
+	int fresh, carried;
 
 	if (!kept || !tp)
 		return 0;
@@ -110,31 +117,34 @@ static __noinline int km_tell(struct km_kept *kept, struct tcp_sock *tp, int clo
 	now.retransmits = tp->total_retrans;
 	now.lost = tp->lost;
 	bpf_spin_lock(&kept->lock);
-	over = kept->conn.state == KM_CONN_OVER;
-	if (!over) {
+	fresh = kept->conn.state == KM_CONN_OPEN;
+	if (kept->conn.state != KM_CONN_OVER) {
 		KM_GROW(&kept->conn, now, grown, sent)
 		KM_GROW(&kept->conn, now, grown, received)
 		KM_GROW(&kept->conn, now, grown, retransmits)
 		KM_GROW(&kept->conn, now, grown, lost)
+		kept->conn.state = closed ? KM_CONN_OVER : KM_CONN_TOLD;
 	}
-	if (closed)
-		kept->conn.state = KM_CONN_OVER;
 	bpf_spin_unlock(&kept->lock);
-	if (!closed && !grown.sent && !grown.received && !grown.retransmits)
+	carried = grown.sent || grown.received || grown.retransmits;
+	if (!closed && !fresh && !carried)
 		return 0;
 	row = km_row_of(&kept->conn, 0);
 	if (!row)
-		return 1;
+		return carried;
+	KM_ADD(row, opened, fresh);
 	KM_ADD(row, sent, grown.sent);
 	KM_ADD(row, received, grown.received);
-	KM_ADD(row, retransmits, grown.retransmits);
-	KM_ADD(row, lost, grown.lost);
+	if (grown.retransmits || grown.lost) {
+		KM_ADD(row, retransmits, grown.retransmits);
+		KM_ADD(row, lost, grown.lost);
+	}
 	if (closed) {
 		KM_ADD(row, closed, 1);
 		KM_ADD(row, rtt_us, tp->srtt_us >> 3);
 		KM_ADD(row, min_rtt_us, tp->rtt_min.s[0].v);
 	}
-	return 1;
+	return carried;
 }
 
 /* All records of one connection are in the sample, or none; errors are whatever it says. */

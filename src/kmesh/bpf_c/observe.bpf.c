@@ -48,8 +48,15 @@ static __noinline void km_ends6(struct bpf_sock_ops *ctx, struct km_conn *conn)
 	conn->remote.word[3] = KM_WORD(ctx->remote_ip6[3]);
 }
 
+static __always_inline struct km_kept *km_kept_of(struct bpf_sock_ops *ctx)
+{
+	struct bpf_sock *sk = ctx->sk;
+
+	return sk ? bpf_sk_storage_get(&km_conn, sk, 0, 0) : NULL;
+}
+
 /* A connection of an enrolled pod with somebody else, in a socket that is watched from now on. */
-static __noinline int km_begin(struct bpf_sock_ops *ctx, enum km_direction direction)
+static __noinline struct km_kept *km_begin(struct bpf_sock_ops *ctx, enum km_direction direction)
 {
 	struct km_switch *switches = km_switches();
 	struct km_conn conn = {};
@@ -60,13 +67,13 @@ static __noinline int km_begin(struct bpf_sock_ops *ctx, enum km_direction direc
 
 	if (!sk || !switches || (switches->metrics_off && !switches->access_log && !switches->avoid_ms) ||
 	    km_enrolled(bpf_get_netns_cookie(ctx), &enrol) >= 0)
-		return 0;
+		return NULL;
 	if (KM_WORD(ctx->family) == KM_FAMILY_INET)
 		km_ends4(ctx, &conn);
 	else
 		km_ends6(ctx, &conn);
 	if (km_is_loopback(&conn.remote) || km_same(&conn.remote, &conn.local))
-		return 0;
+		return NULL;
 	conn.start = bpf_ktime_get_ns();
 	conn.workload = enrol.workload;
 	conn.direction = direction;
@@ -85,11 +92,11 @@ static __noinline int km_begin(struct bpf_sock_ops *ctx, enum km_direction direc
 		KM_LOG(switches, .code = KM_SAYS_UNSEEN, .level = KM_LEVEL_WARNING,
 		       .source = conn.local, .source_port = conn.local_port, .target = conn.remote,
 		       .target_port = conn.remote_port, .workload = conn.workload);
-		return 0;
+		return NULL;
 	}
 	kept->conn = conn;
 	bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG);
-	return 1;
+	return kept;
 }
 
 static __always_inline void km_avoid_key_of(const struct km_conn *conn, struct km_avoid_key *key)
@@ -150,34 +157,29 @@ static __noinline void km_forgive(const struct km_conn *conn)
 		km_tally_up(KM_TALLY_FORGIVEN);
 }
 
-static __noinline void km_opened(struct bpf_sock_ops *ctx)
+/* It counts as opened when it is told of: by the next sweep, or by its end. */
+static __noinline void km_opened(struct bpf_sock_ops *ctx, struct km_kept *kept)
 {
 	struct km_switch *switches = km_switches();
 	struct bpf_sock *sk = ctx->sk;
-	struct km_traffic *row;
-	struct km_kept *kept;
 	struct tcp_sock *tp;
-	__u64 socket, now;
-	int slow;
+	__u64 socket, now, took;
 
-	kept = sk && switches ? bpf_sk_storage_get(&km_conn, sk, 0, 0) : NULL;
-	if (!kept)
+	if (!kept || !sk || !switches)
 		return;
 	if (kept->conn.vip_port)
 		km_forgive(&kept->conn);
-	row = km_row_of(&kept->conn, 0);
-	if (row)
-		KM_ADD(row, opened, 1);
 	now = bpf_ktime_get_ns();
-	slow = switches->access_log && now - kept->conn.start >= KM_SLOW_NS;
+	took = now - kept->conn.start;
 	kept->conn.state = KM_CONN_OPEN;
-	if (!slow && !(switches->access_log & KM_LOG_STEPS)) {
+	if (!switches->access_log ||
+	    (took < KM_SLOW_NS && !(switches->access_log & KM_LOG_STEPS))) {
 		kept->conn.start = now;
 		return;
 	}
 	socket = bpf_get_socket_cookie(ctx);
 	tp = bpf_skc_to_tcp_sock(sk);
-	if (tp && slow)
+	if (tp && took >= KM_SLOW_NS)
 		km_write(&kept->conn, tp, socket, KM_EVENT_SLOW, 0);
 	kept->conn.start = now;
 	if (tp && switches->access_log & KM_LOG_STEPS && km_sampled(switches, socket))
@@ -209,7 +211,10 @@ static __noinline void km_failed(struct km_conn *conn, struct tcp_sock *tp, __u1
 		KM_ADD(row, failed, 1);
 }
 
-/* Connections with an error have their record whatever the sample says. */
+/*
+ * Connections with an error have their record whatever the sample says. What is kept
+ * goes with the socket: to free it here would cost as much as all the rest.
+ */
 static __noinline void km_ended(struct bpf_sock_ops *ctx)
 {
 	struct km_switch *switches = km_switches();
@@ -220,8 +225,8 @@ static __noinline void km_ended(struct bpf_sock_ops *ctx)
 	__u16 error;
 	int dialling;
 
-	kept = sk && switches ? bpf_sk_storage_get(&km_conn, sk, 0, 0) : NULL;
-	if (!kept)
+	kept = km_kept_of(ctx);
+	if (!sk || !switches || !kept || kept->conn.state == KM_CONN_OVER)
 		return;
 	tp = bpf_skc_to_tcp_sock(sk);
 	if (!tp)
@@ -230,15 +235,17 @@ static __noinline void km_ended(struct bpf_sock_ops *ctx)
 	dialling = kept->conn.state == KM_CONN_DIALLING;
 	if (dialling) {
 		error = error ?: ECANCELED; /* given up by the application */
+		kept->conn.state = KM_CONN_OVER;
 		km_failed(&kept->conn, tp, error);
 	} else {
 		km_tell(kept, tp, 1);
 	}
+	if (!switches->access_log)
+		return;
 	socket = bpf_get_socket_cookie(ctx);
-	if (error ? switches->access_log : km_sampled(switches, socket))
+	if (error || km_sampled(switches, socket))
 		km_write(&kept->conn, tp, socket, dialling ? KM_EVENT_FAILED : KM_EVENT_CLOSE,
 			 error);
-	bpf_sk_storage_delete(&km_conn, sk);
 }
 
 SEC("sockops") int km_observe(struct bpf_sock_ops *ctx)
@@ -248,11 +255,10 @@ SEC("sockops") int km_observe(struct bpf_sock_ops *ctx)
 		km_begin(ctx, KM_OUTBOUND);
 		break;
 	case BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB:
-		km_opened(ctx);
+		km_opened(ctx, km_kept_of(ctx));
 		break;
 	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
-		if (km_begin(ctx, KM_INBOUND))
-			km_opened(ctx);
+		km_opened(ctx, km_begin(ctx, KM_INBOUND));
 		break;
 	case BPF_SOCK_OPS_STATE_CB:
 		if (ctx->args[1] == KM_CLOSED)

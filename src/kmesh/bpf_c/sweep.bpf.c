@@ -30,7 +30,7 @@ SEC("iter/bpf_sk_storage_map") int km_sweep(struct bpf_iter__bpf_sk_storage_map 
 	if (!tp)
 		return 0;
 	kept = bpf_sk_storage_get(&km_conn, tp, 0, 0);
-	if (!kept || kept->conn.state != KM_CONN_OPEN || !km_tell(kept, tp, 0))
+	if (!kept || kept->conn.state == KM_CONN_DIALLING || !km_tell(kept, tp, 0))
 		return 0;
 	if (!switches || !(switches->access_log & KM_LOG_STEPS))
 		return 0;
