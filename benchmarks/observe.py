@@ -47,10 +47,10 @@ if TYPE_CHECKING:
 
 OFF, AGAIN, METRICS, LOGGED = "off", "off 2", "metrics", "access log"
 WAYS = {
-    OFF: {"metrics": False, "access_log": False},
-    METRICS: {"metrics": True, "access_log": False},
-    LOGGED: {"metrics": True, "access_log": True},
-    AGAIN: {"metrics": False, "access_log": False},
+    OFF: {"metrics": False, "access_log": False, "avoid": 0.0},
+    METRICS: {"metrics": True, "access_log": False, "avoid": 0.0},
+    LOGGED: {"metrics": True, "access_log": True, "avoid": 0.0},
+    AGAIN: {"metrics": False, "access_log": False, "avoid": 0.0},
 }
 LOADS = tuple((mode, count) for mode in ("short", "keep") for count in (1, 100))
 CLIENT = "10.1.1.1"

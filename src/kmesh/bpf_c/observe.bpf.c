@@ -55,6 +55,14 @@ static __always_inline struct km_kept *km_kept_of(struct bpf_sock_ops *ctx)
 	return sk ? bpf_sk_storage_get(&km_conn, sk, 0, 0) : NULL;
 }
 
+/* Whether anybody asks about connections of this direction. */
+static __always_inline int km_wanted(const struct km_switch *switches,
+				     enum km_direction direction)
+{
+	return !switches->metrics_off || switches->access_log ||
+	       (switches->avoid_ms && direction == KM_OUTBOUND);
+}
+
 /* A connection of an enrolled pod with somebody else, in a socket that is watched from now on. */
 static __noinline struct km_kept *km_begin(struct bpf_sock_ops *ctx, enum km_direction direction)
 {
@@ -65,7 +73,7 @@ static __noinline struct km_kept *km_begin(struct bpf_sock_ops *ctx, enum km_dir
 	struct km_origin *origin;
 	struct km_enrol enrol;
 
-	if (!sk || !switches || (switches->metrics_off && !switches->access_log && !switches->avoid_ms) ||
+	if (!sk || !switches || !km_wanted(switches, direction) ||
 	    km_enrolled(bpf_get_netns_cookie(ctx), &enrol) >= 0)
 		return NULL;
 	if (KM_WORD(ctx->family) == KM_FAMILY_INET)
