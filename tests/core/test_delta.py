@@ -390,3 +390,22 @@ def test_a_resource_that_names_itself_otherwise_is_rejected_by_name() -> None:
     (answer,) = session.applied(Applied(1, {}))
     assert "Kubernetes//Pod/a/y: it says of itself" in answer.error
     assert list(session.held(ADDRESS)) == ["Kubernetes//Pod/a/x"]
+
+
+def test_what_was_refused_is_remembered_until_it_is_mended_or_gone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    session = Session(NODE)
+    session.part([workload("w"), bad("a", "first"), bad("b")])
+    assert session.refused == {}, "until the response is whole"
+    session.finish(Envelope(ADDRESS, "1", ()))
+    session.part([bad("a", "second")])
+    session.finish(Envelope(ADDRESS, "2", ()))
+    assert session.refused["a"] == "second"
+    session.part([workload("a")])
+    session.finish(Envelope(ADDRESS, "3", ("b",)))
+    assert session.refused == {}
+    monkeypatch.setattr("kmesh.core.delta.MOST_REFUSED", 2)
+    session.part([bad(name) for name in "cdef"])
+    session.finish(Envelope(ADDRESS, "4", ()))
+    assert set(session.refused) == {"c", "d"}

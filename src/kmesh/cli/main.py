@@ -13,6 +13,7 @@ from kmesh.cli import (
     controlplane,
     daemon,
     demo,
+    diff,
     doctor,
     explain,
     lab,
@@ -25,8 +26,12 @@ from kmesh.cli.console import show_error
 from kmesh.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
+COMMANDS = (
+    daemon, uninstall, controlplane, lab, demo, why, diff, explain, check, doctor, bundle, tail,
+    top,
+)  # fmt: skip
 EPILOG = "Exit codes: 0 success, 1 failure, 2 wrong usage. Errors say what to do next."
 
 
@@ -37,9 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--version", action="version", version=f"kmesh {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (
-        daemon, uninstall, controlplane, lab, demo, why, explain, check, doctor, bundle, tail, top,
-    ):  # fmt: skip
+    for module in COMMANDS:
         module.add_parser(commands)
     complete.add_parser(commands, "kmesh")
     if (words := complete.asked(argv)) is not None:
@@ -49,19 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         show_error(error)
         return 2
-    runs = {
-        "daemon": daemon.run,
-        "uninstall": uninstall.run,
-        "controlplane": controlplane.run,
-        "lab": lab.run,
-        "demo": demo.run,
-        "why": why.run,
-        "explain": explain.run,
-        "check": check.run,
-        "doctor": doctor.run,
-        "bundle": bundle.run,
-        "tail": tail.run,
-        "top": top.run,
-        "completion": complete.run_for("kmesh"),
+    runs: dict[str, Callable[[argparse.Namespace], int]] = {
+        module.__name__.rpartition(".")[2]: module.run for module in COMMANDS
     }
+    runs["completion"] = complete.run_for("kmesh")
     return runs[args.command](args)

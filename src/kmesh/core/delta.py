@@ -24,7 +24,7 @@ from kmesh.core.held import Held, TypeStatistics
 from kmesh.core.model import Authorization, Rejected, Service, Workload
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from kmesh.core.events import Applied, Envelope, Node
     from kmesh.core.model import Resource
@@ -34,6 +34,7 @@ LATE = "not yet in the kernel when the deadline passed"
 _TYPE_OF = {Workload: ADDRESS, Service: ADDRESS, Authorization: AUTHORIZATION}
 # Node, type URL and framing of the first request beside its claims.
 _MARGIN = 64 << 10
+MOST_REFUSED = 10_000
 # A NACK is read by people: beyond this the rest is counted instead of listed.
 _ERROR_CHARS = 128 << 10
 
@@ -61,7 +62,8 @@ class _Pending:
 class Session:
     """Feed it what happens on the stream; send the Requests and pass on the rest, in order.
 
-    ``failing`` is name to reason of what the writer last reported as not in the kernel.
+    ``failing`` is name to reason of what the writer last reported as not in the kernel; ``refused``
+    the same of resources whose last version could not be taken (the first MOST_REFUSED of them).
     """
 
     def __init__(
@@ -79,6 +81,7 @@ class Session:
         self._unsynced = set(types)
         self._revision = 0
         self.changes = Changes()
+        self.refused: dict[str, str] = {}
         self.failing: Mapping[str, str] = {}
         self.unknown_responses = 0
         self.unknown_resources = 0
@@ -150,12 +153,21 @@ class Session:
         self._revision += 1
         names = [resource.name for part in parts for resource in part]
         self.changes.note(self._revision, [*names, *removed])
+        self._note_refused(rejected, (*names, *removed))
         complete, held.awaited = held.awaited, False
         self._pending.append(
             _Pending(envelope.type_url, envelope.nonce, self._revision, complete, rejected, parts)
         )
         out.append(Commit(envelope.type_url, self._revision, complete))
         return out
+
+    def _note_refused(self, rejected: Mapping[str, str], settled: Iterable[str]) -> None:
+        if self.refused:
+            for name in settled:
+                self.refused.pop(name, None)
+        for name, why in rejected.items():
+            if name in self.refused or len(self.refused) < MOST_REFUSED:
+                self.refused[name] = why
 
     @staticmethod
     def _removed(held: Held, envelope: Envelope, rejected: Mapping[str, str]) -> tuple[str, ...]:

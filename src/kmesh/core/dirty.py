@@ -55,6 +55,9 @@ class Dirty:
             return nlargest(most, self._cidrs, key=_length), False
         return nsmallest(most, self._to_drop, key=_length), True
 
+    def __contains__(self, frontend: Frontend) -> bool:
+        return frontend in self._exact or frontend in self._cidrs or frontend in self._to_drop
+
     def __len__(self) -> int:
         return len(self._exact) + len(self._cidrs) + len(self._to_drop)
 

@@ -142,6 +142,11 @@ OPERATIONS: tuple[Operation, ...] = (
         "get", "/avoid", "Endpoints that clients of this node avoid, as they took no connection."
     ),
     Operation(
+        "get", "/diff", "Every difference between the layers, a JSON object a line; the sum last.",
+        (Parameter("limit", {"type": "integer", "minimum": 0, "maximum": 99_999_999}),),
+        ANY, (LINES,),
+    ),
+    Operation(
         "get", "/events", "Connections and denials as they happen, a JSON object a line.",
         (
             Parameter("pod", STRING),

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from kmesh.core.commands import Op, Owner
     from kmesh.core.guard_status import GuardLimits
     from kmesh.core.model import Authorization, Service, Workload
-    from kmesh.core.render import View
+    from kmesh.core.render import Rows, View
     from kmesh.core.store import Frontend, Store
     from kmesh.core.tables import Found, FoundGuards, Outcome
 
@@ -225,6 +225,16 @@ class Steering:
             self._dirty_pods[owner] = None
         elif owner is not None:
             self._dirty.add([owner])
+
+    def wanted(self, frontend: Frontend) -> Rows | None:
+        """The records of a frontend as they should be; None while it is still to be planned."""
+        if not self.started or frontend in self._dirty or frontend in self._unbound:
+            return None
+        return self._render.rows(frontend, self.pods.views)
+
+    def waits(self, cookie: int) -> bool:
+        """Whether a pod is still to be planned."""
+        return cookie in self._dirty_pods
 
     def fail(self, owner: Owner, why: str, now: float) -> None:
         """Keep the old rows of a frontend or pod and try again later."""

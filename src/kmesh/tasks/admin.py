@@ -8,7 +8,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kmesh.tasks import audit, avoid, dumps, events, inside, kernel_dump, page, toggles, top, why
+from kmesh.tasks import (
+    audit,
+    avoid,
+    diff,
+    dumps,
+    events,
+    inside,
+    kernel_dump,
+    page,
+    toggles,
+    top,
+    why,
+)
 from kmesh.tasks.listener import Limits
 
 if TYPE_CHECKING:
@@ -20,7 +32,7 @@ if TYPE_CHECKING:
 
 ROUTES: tuple[Callable[[Context], list[web.RouteDef]], ...] = (
     page.routes, top.routes, events.routes, dumps.routes, kernel_dump.routes, inside.routes,
-    toggles.routes, why.routes, avoid.routes, audit.routes,
+    toggles.routes, why.routes, avoid.routes, audit.routes, diff.routes,
 )  # fmt: skip
 """Every part's routes; a part adds its function here."""
 LIMITS = Limits(connections=128, head=10.0, body=64 << 10, named=False)

@@ -12,7 +12,7 @@ import anyio.lowlevel
 from aiohttp import web
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 
 SLICE = 0.002  # seconds of the loop at a time
 PART = 1 << 18  # bytes of one write
@@ -37,23 +37,40 @@ async def stream(
 ) -> web.StreamResponse:
     """Answer with pieces, made a few milliseconds at a time. A client that takes nothing for
     WRITE_WITHIN loses the connection."""
+    return await send(request, _sliced(pieces), content_type, headers)
+
+
+async def send(
+    request: web.Request,
+    parts: AsyncIterator[bytes],
+    content_type: str,
+    headers: Mapping[str, str] | None = None,
+) -> web.StreamResponse:
+    """As ``stream``, for parts that are long enough to be written one by one. An error before the
+    first part can still be told."""
     response = web.StreamResponse(headers=headers)
     response.content_type = content_type
     response.enable_chunked_encoding()
     try:
-        await response.prepare(request)
-        more = True
-        while more:
-            content, more = _slice(pieces)
-            if content:
+        async for part in parts:
+            if not response.prepared:
+                await response.prepare(request)
+            if part:
                 with anyio.fail_after(WRITE_WITHIN):
-                    await response.write(content)
-            await anyio.lowlevel.checkpoint()
+                    await response.write(part)
         await response.write_eof()
     except TimeoutError:
         if request.transport is not None:
             request.transport.abort()  # half an answer must not look like a whole one
     return response
+
+
+async def _sliced(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
+    more = True
+    while more:
+        content, more = _slice(pieces)
+        yield content
+        await anyio.lowlevel.checkpoint()
 
 
 def _slice(pieces: Iterator[bytes]) -> tuple[bytes, bool]:

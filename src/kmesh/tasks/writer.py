@@ -99,6 +99,10 @@ class Writer:
         self.steering.withdraw(cookie)
         self.mailbox.nudge()
 
+    def waits(self) -> bool:
+        """Whether something that was offered has not come to the planner yet."""
+        return bool(self.mailbox) or bool(self._policies)
+
     async def ask(self, work: Callable[[], T]) -> T:
         """What ``work`` returns when the writer calls it between two of its batches; what it raises
         is raised here. It must not take longer than a slice of work, a few milliseconds."""

@@ -1,0 +1,225 @@
+"""Everything in which the layers disagree: what the control plane sent, what is desired, what was
+planned, what lies in the kernel. For ``kmesh diff``.
+
+Each comparison comes in slices, to be made between two batches of the writer: what was only just
+changed is not a difference, and what the writer has not come to yet is told as waiting.
+"""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING, NamedTuple
+
+from kmesh.abi.layout import SLOT_SIZE
+from kmesh.core.audit import Kind, Sweep
+from kmesh.core.commands import GUARD, VIP, Drop, Put
+from kmesh.core.model import Rejected
+from kmesh.core.pictures import pictures
+from kmesh.core.route_shape import prefix
+from kmesh.core.row_names import describe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+
+    from kmesh.core.commands import Op
+    from kmesh.core.model import Resource
+    from kmesh.core.steer import Steering
+    from kmesh.core.store import Frontend
+    from kmesh.core.tables import Tables
+
+XDS, DESIRED, PLANNED, KERNEL = "xds", "desired", "planned", "kernel"
+LAYERS = (XDS, DESIRED, PLANNED, KERNEL)
+REJECTED, WAITING, FAILING, CLOSED = "rejected", "waiting", "failing", "closed"
+KINDS = (*map(str, Kind), REJECTED, WAITING, FAILING, CLOSED)
+RESOURCES, FRONTENDS, PODS, ROWS = "resources", "addresses", "pods", "rows"
+SLICE, SLICE_ENDPOINTS = 256, 500
+NOT_YET = "the writer has not come to it yet"
+
+
+class Apart(NamedTuple):
+    """Two neighbouring layers disagree about ``what`` of a table, or of the resources; ``kind`` is
+    how the second differs from the first."""
+
+    first: str
+    second: str
+    table: str
+    what: str
+    kind: str
+    why: str = ""
+
+
+class Step(NamedTuple):
+    """One slice: ``looked`` things of a sort were compared."""
+
+    sort: str
+    looked: int
+    found: list[Apart]
+
+
+class Wanted(NamedTuple):
+    """What the control plane said: by name what is held, and what was ``refused`` with the reason;
+    ``waits`` tells whether some of it is on its way to the writer."""
+
+    address: Mapping[str, Resource]
+    policies: Mapping[str, Resource]
+    refused: Mapping[str, str]
+    waits: Callable[[], bool]
+
+
+def compare(steering: Steering, tables: Tables, wanted: Wanted) -> Iterator[Step]:
+    """All comparisons, slice by slice; each slice is whole by itself."""
+    yield from resources(steering, wanted)
+    yield from frontends(steering)
+    yield from pods(steering)
+    yield from guarded(steering)
+    for picture in pictures(steering):
+        if not picture.settled():
+            continue  # told as waiting already
+        sweep = Sweep(picture, tables)
+        while picture.settled() and (step := sweep.step()) is not None:
+            looked, different = step
+            yield Step(ROWS, looked, [
+                Apart(PLANNED, KERNEL, each.table, describe(steering, each.table, each.key),
+                      str(each.kind))
+                for each in different
+            ])  # fmt: skip
+
+
+def resources(steering: Steering, wanted: Wanted) -> Iterator[Step]:
+    """What the control plane sent against what is desired."""
+    store = steering.store
+    refused = [
+        Apart(XDS, DESIRED, RESOURCES, name, REJECTED, why)
+        for name, why in sorted(wanted.refused.items())
+    ]
+    yield Step(RESOURCES, len(refused), refused)
+    yield from _held(
+        wanted.address, lambda name: store.workloads.get(name) or store.services.get(name),
+        lambda: [*store.workloads, *store.services], wanted.waits,
+    )  # fmt: skip
+    policies = steering.guards.index.policies
+    yield from _held(wanted.policies, policies.get, lambda: list(policies), wanted.waits)
+
+
+def _held(
+    held: Mapping[str, Resource],
+    desired: Callable[[str], object],
+    known: Callable[[], list[str]],
+    waits: Callable[[], bool],
+) -> Iterator[Step]:
+    for names, extra in ((list(held), False), (known(), True)):
+        left = iter(names)
+        while some := list(islice(left, SLICE)):
+            found = []
+            for name in some:
+                resource, mine = held.get(name), desired(name)
+                value = None if resource is None else resource.value
+                if isinstance(value, Rejected) or value is mine or value == mine:
+                    continue
+                kind = _kind(value, mine)
+                if extra and kind is not Kind.UNPLANNED:
+                    continue  # told already
+                if waits():
+                    found.append(Apart(XDS, DESIRED, RESOURCES, name, WAITING, NOT_YET))
+                else:
+                    found.append(Apart(XDS, DESIRED, RESOURCES, name, str(kind)))
+            yield Step(RESOURCES, len(some), found)
+
+
+def frontends(steering: Steering) -> Iterator[Step]:
+    """The records of each service address as they should be, against those that were planned."""
+    if not steering.started:
+        why = "the control plane's first answer is not whole yet"
+        yield Step(FRONTENDS, 0, [Apart(XDS, PLANNED, VIP, "every service", WAITING, why)])
+        return
+    planner = steering.planner
+    left = list({**steering.store.claimants, **planner.frontends})
+    found: list[Apart] = []
+    looked = work = 0
+    for frontend in left:
+        found += _frontend(steering, frontend)
+        looked, work = looked + 1, work + 1
+        for key in planner.frontends.get(frontend, ()):
+            work += len(planner.records[key].target.slots) // SLOT_SIZE
+        if work >= SLICE_ENDPOINTS:
+            yield Step(FRONTENDS, looked, found)
+            found, looked, work = [], 0, 0
+    yield Step(FRONTENDS, looked, found)
+
+
+def _frontend(steering: Steering, frontend: Frontend) -> list[Apart]:
+    failure = steering.failing.get(frontend)
+    services = ", ".join(steering.store.claimants.get(frontend, ()))
+    name = f"{prefix(frontend)}{f' of {services}' if services else ''}"
+    if failure is not None:
+        return [Apart(DESIRED, PLANNED, VIP, name, FAILING, failure.why)]
+    wanted = steering.wanted(frontend)
+    if wanted is None:
+        return [Apart(DESIRED, PLANNED, VIP, name, WAITING, NOT_YET)]
+    planner = steering.planner
+    have = {key: planner.records[key].target for key in planner.frontends.get(frontend, ())}
+    return [
+        Apart(DESIRED, PLANNED, VIP, describe(steering, VIP, key),
+              str(_kind(wanted.get(key), have.get(key))))
+        for key in sorted({*wanted, *have})
+        if wanted.get(key) != have.get(key)
+    ]  # fmt: skip
+
+
+def pods(steering: Steering) -> Iterator[Step]:
+    """Enrolments as they were asked for, against those that were planned."""
+    left = iter(list({**steering.pods.wanted, **steering.pods.rows}))
+    while some := list(islice(left, SLICE)):
+        found: list[Apart] = []
+        for cookie in some:
+            failure = steering.failing.get(cookie)
+            if failure is not None or steering.waits(cookie):
+                kind, why = (FAILING, failure.why) if failure else (WAITING, NOT_YET)
+                name = steering.pods.wanted.get(cookie, f"namespace {cookie}")
+                found.append(Apart(DESIRED, PLANNED, PODS, name, kind, why))
+                continue
+            ops = steering.pods.plan(cookie, steering.store, steering.started)
+            found += of_ops(steering, ops, steering.pods.keys, (DESIRED, PLANNED))
+        yield Step(PODS, len(some), found)
+
+
+def guarded(steering: Steering) -> Iterator[Step]:
+    """What keeps policies from being enforced as they were sent."""
+    guards = steering.guards
+    found = [
+        Apart(DESIRED, PLANNED, GUARD, pod.uid, CLOSED, pod.why)
+        for pod in guards.pods_guarded.values()
+        if pod.why
+    ]
+    if guards.failing:
+        found.append(Apart(DESIRED, PLANNED, GUARD, "policies", FAILING, guards.failing))
+    elif not (guards.started and guards.idle()):
+        found.append(Apart(DESIRED, PLANNED, GUARD, "policies", WAITING, NOT_YET))
+    yield Step(PODS, len(guards.pods_guarded), found)
+
+
+def of_ops(
+    steering: Steering,
+    ops: Iterable[Op],
+    keys: Callable[[str], Container[bytes]],
+    layers: tuple[str, str],
+) -> list[Apart]:
+    """What operations would change: ``keys`` are those of a table that are there now."""
+    found = []
+    for op in ops:
+        command = op.command
+        if not isinstance(command, Put | Drop):
+            continue  # slots and words come with the row that leads to them
+        what = describe(steering, command.table, command.key)
+        if isinstance(command, Drop):
+            kind = Kind.UNPLANNED
+        else:
+            kind = Kind.ALTERED if command.key in keys(command.table) else Kind.MISSING
+        found.append(Apart(*layers, command.table, what, str(kind)))
+    return found
+
+
+def _kind(first: object, second: object) -> Kind:
+    if second is None:
+        return Kind.MISSING
+    return Kind.UNPLANNED if first is None else Kind.ALTERED

@@ -1,0 +1,116 @@
+"""kmesh diff against a real agent: nothing, a damaged kernel, a rejected resource, offline."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from kmesh.abi.layout import VipKey
+from kmesh.bpf import lib
+from kmesh.cli.main import main
+from tests.e2e.peers import pod as workload
+from tests.e2e.peers import policy, service
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.e2e.agent import Agent
+    from tests.e2e.peers import Plane
+    from tests.kernel.net import Namespace
+
+pytestmark = [pytest.mark.e2e, pytest.mark.kernel]
+Screen = pytest.CaptureFixture[str]
+PORT_80 = "10.9.0.1 port 80 of default/web"
+
+
+@pytest.fixture
+def running(agent: Agent, plane: Plane, pod: Namespace) -> Agent:
+    plane.apply(
+        workload("client", "10.1.0.1", of="default/web"),
+        service("default/web", "10.9.0.1"),
+        policy("a", {"sourceIps": ["10.1.0.2/32"]}),
+    )
+    agent.start_synced("--audit-interval", "never")
+    agent.enrol(pod)
+    agent.until(lambda state: len(state["authorization"]["pods"]) == 1)
+    return agent
+
+
+def diff(agent: Agent, screen: Screen, *words: str) -> tuple[int, Any]:
+    code = main(["diff", "--run-dir", str(agent.run_dir), "-o", "json", *words])
+    return code, json.loads(screen.readouterr().out)
+
+
+def rows(found: Any) -> list[tuple[str, ...]]:
+    names = ("first", "second", "table", "what", "kind")
+    return [tuple(each[name] for name in names) for each in found["differences"]]
+
+
+def lose_port_80(agent: Agent) -> None:
+    fd = lib.pinned(f"{agent.bpffs}/kmesh/maps/km_vip")
+    assert fd is not None
+    with contextlib.closing(os.fdopen(fd)):
+        for key, _ in list(lib.rows(fd)):
+            if VipKey.unpack(key).port == 80:
+                lib.delete(fd, key)
+
+
+def test_layers_that_agree(running: Agent, capsys: Screen) -> None:
+    code, found = diff(running, capsys, "--wait", "30")
+    assert (code, found["total"], found["differences"]) == (0, 0, [])
+    assert found["compared"]["resources"] >= 3
+    assert found["compared"]["rows"] > 10
+    assert main(["diff", "--run-dir", str(running.run_dir)]) == 0
+    assert capsys.readouterr().out.startswith("no difference; compared: ")
+
+
+def test_a_damaged_kernel_is_named_row_by_row(
+    running: Agent, capsys: Screen, tmp_path: Path
+) -> None:
+    assert diff(running, capsys, "--wait", "30")[0] == 0
+    lose_port_80(running)
+    code, found = diff(running, capsys)
+    assert code == 1
+    assert rows(found) == [("planned", "kernel", "km_vip", PORT_80, "missing")]
+    code, found = diff(running, capsys, "--limit", "0")
+    assert (code, found["total"], found["differences"]) == (1, 1, [])
+    assert main(["diff", "--run-dir", str(running.run_dir)]) == 1
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[0] == f"planned -> kernel  km_vip  {PORT_80}  missing"
+    assert shown[1].startswith("1 difference; compared: ")
+    bundle = str(tmp_path / "b.tar.gz")
+    where = ["--run-dir", str(running.run_dir), "--bpf-fs-path", str(running.bpffs)]
+    assert main(["bundle", *where, "-o", bundle]) == 0
+    capsys.readouterr()
+    code, found = diff(running, capsys, "--bundle", bundle)
+    assert code == 1
+    assert rows(found) == [("desired", "kernel", "km_vip", PORT_80, "missing")]
+    running.audit()
+    assert diff(running, capsys, "--wait", "30")[0] == 0
+
+
+def test_a_rejected_resource_is_named_with_the_reason(
+    running: Agent, plane: Plane, capsys: Screen
+) -> None:
+    assert diff(running, capsys, "--wait", "30")[0] == 0
+    name = "Kubernetes//Pod/default/odd"
+    plane.put(name, b"\xff\xff")
+    assert name in plane.nack().message
+    code, found = diff(running, capsys)
+    assert (code, rows(found)) == (1, [("xds", "desired", "resources", name, "rejected")])
+    assert found["differences"][0]["why"]
+
+
+def test_no_agent_and_a_bad_bundle(tmp_path: Path, capsys: Screen) -> None:
+    assert main(["diff", "--run-dir", str(tmp_path)]) == 1
+    assert "KM1701" in capsys.readouterr().err
+    (tmp_path / "b").write_text("no bundle")
+    assert main(["diff", "--bundle", str(tmp_path / "b")]) == 1
+    assert "is no bundle" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as caught:
+        main(["diff", "--limit", "-1"])
+    assert caught.value.code == 2
