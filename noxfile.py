@@ -14,7 +14,7 @@ nox.options.reuse_existing_virtualenvs = True
 nox.options.sessions = ["lint", "types", "bpf", "tests"]
 
 BENCHES = ("decode", "tables", "converge", "connect", "authz", "render", "observe", "dumps")
-LONG_BENCHES = ("mesh",)  # only when they are asked for
+LONG_BENCHES = ("mesh", "scale", "compare")  # only when they are asked for
 
 
 def install(session: nox.Session, *extras: str) -> None:

@@ -11,18 +11,24 @@ import json
 import socket
 import sys
 import time
-from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from grpclib.const import Status
+from grpclib.exceptions import GRPCError
 
 from benchmarks import _shapes, dataset
-from benchmarks._stage import Failed, Place
+from benchmarks._stage import Failed, Place, end
+from kmesh.controlplane import server
+from kmesh.controlplane.session import Session
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from benchmarks._stage import Stage
+    from kmesh.controlplane.envelope import Incoming
     from kmesh.controlplane.server import ControlPlane
+    from kmesh.controlplane.state import Entry
 
 BATCH_SECONDS = 0.01
 
@@ -35,6 +41,11 @@ class Server:
         self._stage = stage
         self._process: subprocess.Popen[str] = stage.start(command, Place(), wait=True)
         self.address = str(self.call("address"))
+
+    def end(self) -> None:
+        """End it before the stage does."""
+        with self._stage.held():
+            end(self._process)
 
     def call(self, do: str, **arguments: Any) -> Any:
         """One command; its answer."""
@@ -49,24 +60,71 @@ class Server:
         return json.loads(line)
 
 
+class Timed(Session):
+    """Notes how long each response waits for its ACK or NACK, which the agent sends after the last
+    map write that the response leads to."""
+
+    answered: ClassVar[list[float]] = []
+    news: ClassVar[asyncio.Event] = asyncio.Event()
+    down: ClassVar[bool] = False
+
+    def __init__(self, peer: str) -> None:
+        super().__init__(peer)
+        self._left: dict[str, float] = {}
+
+    def next(self, state: Mapping[str, Mapping[str, Entry]]) -> bytes | None:
+        """The next response, from now on waited for. Raises GRPCError while the server is down."""
+        if self.down:
+            raise GRPCError(Status.UNAVAILABLE, "the control plane is down")
+        data = super().next(state)
+        if data is not None:
+            self._left[str(self._nonces)] = time.monotonic()
+        return data
+
+    def receive(self, request: Incoming) -> None:
+        """A request, perhaps the awaited one."""
+        if request.nonce in self._left:
+            self.answered.append(time.monotonic() - self._left.pop(request.nonce))
+        super().receive(request)
+        self.news.set()
+
+
 class Commands:
     """What can be asked; each method is one command."""
 
-    def __init__(self, plane: ControlPlane, address: str) -> None:
-        self._plane, self._address = plane, address
-        self._serving = AsyncExitStack()
+    def __init__(self, plane: ControlPlane) -> None:
+        self._plane = plane
 
     async def address(self) -> str:
         """Where it serves."""
-        return self._address
-
-    async def up(self) -> None:
-        """Serve, at the same address as before."""
-        await self._serving.enter_async_context(self._plane.serving())
+        return self._plane.address
 
     async def down(self) -> None:
-        """Close every connection, and serve nobody until ``up``."""
-        await self._serving.aclose()
+        """End every stream, and every new one until ``up``."""
+        Timed.down = True
+        self._plane.set_resource("nobody asks for this", "it wakes all sessions", "", b"")
+
+    async def up(self) -> None:
+        """Serve again."""
+        Timed.down = False
+
+    async def acked(self) -> dict[str, Any]:
+        """Wait until somebody is connected and has answered everything; milliseconds that each
+        response since the last question waited for it, and how many were refused (NACK)."""
+        while not self._quiet():
+            Timed.news.clear()
+            await Timed.news.wait()
+        found = [1000 * each for each in Timed.answered]
+        Timed.answered.clear()
+        nacks = [one.last_nack.message for one in self._plane.sessions() if one.last_nack]
+        return {"ms": found, "nacks": nacks}
+
+    def _quiet(self) -> bool:
+        sessions = self._plane.sessions()
+        return bool(sessions) and not any(
+            one.due or one.statistics().pending or not one.statistics().responses
+            for one in sessions
+        )
 
     async def mesh(self, workloads: int, services: int) -> int:
         """Put the mesh of ``dataset``."""
@@ -89,11 +147,30 @@ class Commands:
         step = max(1, workloads // max(1, count))
         return self._put(dataset.workload(i * step, unhealthy=True) for i in range(count))
 
-    async def remove(self, names: list[str]) -> int:
-        """Remove addresses by name."""
+    async def restart(self, service: int, first: int, count: int) -> int:
+        """New pods instead of ``count`` workloads of a service, from workload ``first`` on."""
+        put = self._put(_shapes.restarted(service, range(count)))
+        return put + self._remove(dataset.workload(first + i).name for i in range(count))
+
+    async def remove_namespace(self, namespace: int, workloads: int, services: int) -> int:
+        """Remove the services and workloads of a namespace of the large mesh."""
+        mine = range(namespace, services, dataset.NAMESPACES)
+        pods = (
+            index
+            for one in mine
+            for index in range(
+                one * dataset.ENDPOINTS, min(workloads, (one + 1) * dataset.ENDPOINTS)
+            )
+        )
+        removed = self._remove(dataset.workload(index).name for index in pods)
+        return removed + self._remove(dataset.service(index).name for index in mine)
+
+    def _remove(self, names: Iterable[str]) -> int:
+        count = 0
         for name in names:
             self._plane.remove_resource(dataset.ADDRESS_TYPE, name)
-        return len(names)
+            count += 1
+        return count
 
     async def churn(self, workloads: int, seconds: float, rate: int) -> int:
         """Flip the health of endpoints all over the mesh, ``rate`` a second, in small responses."""
@@ -114,28 +191,21 @@ class Commands:
         return count
 
 
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
-
-
 async def serve() -> None:
     """Obey until standard input ends."""
-    from kmesh.controlplane.server import ControlPlane, Listen
-
-    port = _free_port()  # the same after ``down`` and ``up``
-    commands = Commands(ControlPlane(listen=Listen("127.0.0.1", port)), f"127.0.0.1:{port}")
-    await commands.up()
+    setattr(server, "Session", Timed)  # noqa: B010
+    plane = server.ControlPlane(listen=server.Listen("127.0.0.1", 0))
+    commands = Commands(plane)
     say = sys.stdout
-    say.write("ready\n")
-    say.flush()
     loop = asyncio.get_running_loop()
-    while line := await loop.run_in_executor(None, sys.stdin.readline):
-        arguments = json.loads(line)
-        answer = await getattr(commands, arguments.pop("do"))(**arguments)
-        say.write(json.dumps(answer) + "\n")
+    async with plane.serving():
+        say.write("ready\n")
         say.flush()
-    await commands.down()
+        while line := await loop.run_in_executor(None, sys.stdin.readline):
+            arguments = json.loads(line)
+            answer = await getattr(commands, arguments.pop("do"))(**arguments)
+            say.write(json.dumps(answer) + "\n")
+            say.flush()
 
 
 if __name__ == "__main__":

@@ -82,10 +82,13 @@ def cidrs(count: int, each: int = 10) -> Iterator[Encoded]:
         yield pod(f"{name}-0", _pod(index), {name: ports}, f"n{index // 60}")
 
 
-def policies(count: int) -> Iterator[Encoded]:
-    """Policies of many namespaces, three rules each, as teams write them."""
+def policies(count: int, namespaces: int = 200) -> Iterator[Encoded]:
+    """Policies of three rules each, as teams write them, spread over namespaces; the first is that
+    of ``pod``."""
     for index in range(count):
-        namespace, name = f"payments-eu-{index % 200:03d}", f"allow-{index:05d}"
+        number_ = index % namespaces
+        namespace = f"payments-eu-{number_:03d}" if number_ else NAMESPACE
+        name = f"allow-{index:05d}"
         callers = [f"cluster.local/ns/{namespace}/sa/caller-{index}-{i}" for i in range(3)]
         rules = b"".join(
             text(5, text(1, text(2, text(3, text(1, who)) + number(9, 8080)))) for who in callers
@@ -94,13 +97,13 @@ def policies(count: int) -> Iterator[Encoded]:
         yield entry(f"{namespace}/{name}", message)._replace(type_url=AUTHORIZATION)
 
 
-def restarted(service_index: int, endpoints: Sequence[int], round_: int) -> Iterator[Encoded]:
-    """New pods with new addresses for those of a service of the large mesh."""
+def restarted(service_index: int, endpoints: Sequence[int]) -> Iterator[Encoded]:
+    """New pods with new addresses for a service of the large mesh."""
     _, namespace, host = dataset.service_names(service_index)
+    listed = text(1, _port(80, 8080)) + text(1, _port(9090, 9090))
     for index in endpoints:
-        name = f"restart-{round_}-{index}"
-        address = (0x0A_E0_00_00 + (round_ << 16) + index).to_bytes(4)
-        listed = text(1, _port(80, 8080)) + text(1, _port(9090, 9090))
+        name = f"restarted-{service_index}-{index}"
+        address = (0x0A_E0_00_00 + (service_index << 8) + index).to_bytes(4)
         body = [text(20, uid(name)), text(1, name), text(2, namespace), text(3, address)]
         body += [text(4, "network-1"), text(18, dataset.CLUSTER)]
         body.append(text(22, text(1, f"{namespace}/{host}") + text(2, listed)))

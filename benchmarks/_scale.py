@@ -1,0 +1,191 @@
+"""The measurements of ``scale``: one agent, one mesh, one thing that happens to it."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from benchmarks import _agent, _shapes
+from benchmarks._server import Server
+from benchmarks._stage import Failed, cpu_us
+from kmesh.state import quantiles
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from benchmarks._agent import Agent
+    from benchmarks._stage import Stage
+
+Numbers = dict[str, Any]
+
+
+class World(NamedTuple):
+    """An agent that has the whole mesh, and its control plane."""
+
+    stage: Stage
+    server: Server
+    agent: Agent
+
+
+class Count(NamedTuple):
+    """What the agent holds when it has everything."""
+
+    workloads: int
+    services: int
+    policies: int = 0
+
+    def reached(self, state: dict[str, Any]) -> bool:
+        """Whether it does."""
+        planner, guards = state["planner"], state["authorization"]
+        counts = planner["workloads"], planner["services"], guards["policies"]
+        return bool(state["synced"]) and counts == tuple(self)
+
+
+@contextmanager
+def world(
+    stage: Stage, name: str, put: Callable[[Server], Count], numbers: Numbers
+) -> Iterator[World]:
+    """A cold start; what it cost goes into ``numbers``."""
+    server = Server(stage)
+    count = put(server)
+    with _agent.running(stage, server.address, name) as agent:
+        answered = server.call("acked")
+        seconds = agent.wait(count.reached)
+        if answered["nacks"]:
+            raise Failed(f"{name}: refused: {answered['nacks']}")
+        numbers |= {"resources": sum(count), "cold": cold(agent, seconds, answered["ms"])}
+        yield World(stage, server, agent)
+    server.end()
+
+
+def cold(agent: Agent, seconds: float, answered: list[float]) -> Numbers:
+    """What it took until everything was in the kernel, the process's start not counted."""
+    state = agent.client.state()
+    process, lag = state["process"], state["loop"]
+    maps = agent.maps()
+    return {
+        "start_cpu_s": process["start_cpu_seconds"],
+        "cpu_s": process["cpu_seconds"] - process["start_cpu_seconds"],
+        "acked_s": max(answered, default=0.0) / 1000,
+        "wall_s": seconds,
+        "rss_mib": agent.rss_kib() / 1024,
+        "peak_rss_mib": process["peak_rss_kib"] / 1024,
+        "stall_ms": 1000 * lag["longest"],
+        "stall_cpu_ms": 1000 * lag["longest_cpu"],
+        "map_mib": sum(maps.values()) / (1 << 20),
+        "maps": dict(sorted(maps.items(), key=lambda item: -item[1])[:8]),
+        "records": state["planner"]["records"],
+        "slots": state["planner"]["segments"]["used"],
+    }
+
+
+@contextmanager
+def watched(agent: Agent, numbers: Numbers) -> Iterator[None]:
+    """What the agent spends within the block: CPU, stalls, memory."""
+    agent.client.state()  # starts a new "recent"
+    before = cpu_us(agent.cgroup)
+    yield
+    used = [now - start for now, start in zip(cpu_us(agent.cgroup), before, strict=True)]
+    lag = agent.client.state()["loop"]
+    numbers |= {
+        "cpu_s": sum(used) / 1e6,
+        "system_s": used[1] / 1e6,
+        "stall_ms": 1000 * lag["recent"],
+        "stall_cpu_ms": 1000 * lag["recent_cpu"],
+        "rss_mib": agent.rss_kib() / 1024,
+    }
+
+
+def happens(one: World, do: str, **arguments: Any) -> Numbers:
+    """One command, until the agent has answered everything it led to."""
+    numbers: Numbers = {}
+    with watched(one.agent, numbers):
+        numbers["resources"] = one.server.call(do, **arguments)
+        answered = one.server.call("acked")
+    if answered["nacks"]:
+        raise Failed(f"{do}: refused: {answered['nacks']}")
+    return numbers | {"acked_ms": spread(answered["ms"])}
+
+
+def reconnect(one: World, workloads: int, changed: int) -> Numbers:
+    """The stream ends, some workloads change, the agent comes back with its versions."""
+    numbers: Numbers = {"changed": changed}
+    attempts = one.agent.client.state()["xds"]["attempts"]
+    sent = one.agent.client.state()["xds"]["bytes_in"]
+    with watched(one.agent, numbers):
+        one.server.call("down")
+        one.server.call("flip", count=changed, workloads=workloads)
+        one.server.call("up")
+        numbers["acked_ms"] = spread(one.server.call("acked")["ms"])
+        one.agent.wait(lambda state: bool(state["synced"]))
+    state = one.agent.client.state()["xds"]
+    if state["attempts"] <= attempts:
+        raise Failed("the agent has not noticed that the stream ended")
+    return numbers | {"bytes_in": state["bytes_in"] - sent}
+
+
+def churn(one: World, workloads: int, seconds: float, rate: int) -> Numbers:
+    """A steady rate of changes. ``visible_ms`` is what the agent measures: from the first byte of a
+    response to its last map write, of the last 2,048 responses."""
+    numbers = happens(one, "churn", workloads=workloads, seconds=seconds, rate=rate)
+    visible = one.agent.client.state()["writer"]["visible_ms"]
+    per_second = numbers["resources"] / seconds
+    return numbers | {
+        "rate": rate,
+        "per_s": per_second,
+        "cores": numbers["cpu_s"] / seconds,
+        "us_each": 1e6 * numbers["cpu_s"] / numbers["resources"],
+        "visible_ms": visible,
+    }
+
+
+def spread(milliseconds: list[float]) -> Numbers:
+    """Count, p50, p99 and the longest."""
+    return quantiles([each / 1000 for each in milliseconds])
+
+
+def large(workloads: int, services: int) -> Callable[[Server], Count]:
+    """The mesh of ``dataset``."""
+
+    def put(server: Server) -> Count:
+        server.call("mesh", workloads=workloads, services=services)
+        return Count(workloads, services)
+
+    return put
+
+
+def shape(name: str, workloads: int, services: int, **sizes: int) -> Callable[[Server], Count]:
+    """One of ``_shapes``, which makes so many workloads and services."""
+
+    def put(server: Server) -> Count:
+        server.call("shape", name=name, **sizes)
+        return Count(workloads, services)
+
+    return put
+
+
+def policies(count: int, namespaces: int) -> Callable[[Server], Count]:
+    """Policies, and a pod to which those of one namespace apply."""
+
+    def put(server: Server) -> Count:
+        server.call("shape", name="policies", count=count, namespaces=namespaces)
+        server.call("pod", name="guarded", address="10.3.0.1", of={}, node=_agent.NODE)
+        return Count(1, 0, count)
+
+    return put
+
+
+def enrolled(one: World) -> Numbers:
+    """The pod of ``policies`` is enrolled: its policies go into the kernel."""
+    numbers: Numbers = {}
+    netns = one.stage.namespace(["10.3.0.1"])
+    with watched(one.agent, numbers):
+        one.agent.client.enrol(netns, _shapes.uid("guarded"))
+        numbers["wall_s"] = one.agent.wait(_guarded)
+    state = one.agent.client.state()["authorization"]
+    numbers |= {name: state["pods"][0][name] for name in ("mode", "reason", "policies")}
+    return numbers | {"map_mib": sum(one.agent.maps().values()) / (1 << 20)}
+
+
+def _guarded(state: dict[str, Any]) -> bool:
+    return bool(state["authorization"]["pods"]) and bool(state["synced"])
