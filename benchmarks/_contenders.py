@@ -11,6 +11,7 @@ from benchmarks import _envoy, _mesh, _nft
 from benchmarks._stage import Place, Stage, listening
 from benchmarks._turns import Way
 from kmesh.bpf import lib, load
+from kmesh.bpf.sizes import Sizes
 from kmesh.bpf.tables import KernelTables
 from kmesh.core import addr
 from kmesh.core.model import Port
@@ -82,7 +83,7 @@ def kmesh(stage: Stage, served: list[str], address: str, services: int, size: in
     cgroup = stage.cgroup("kmesh")
     bpffs = stage.mount("bpf", "-t", "bpf", "bpf")
     cgroup2 = stage.mount("cgroup2", "--bind", str(cgroup))
-    sizes = load.Sizes(vips=1 << 15, slots=1 << 18)
+    sizes = Sizes(vips=1 << 15, slots=1 << 18)
     plane = load.start(bpffs, cgroup2, sizes)
     tables = KernelTables(plane)
     netns = client_namespace(stage, served, address)

@@ -14,6 +14,7 @@ from benchmarks import _mesh, harness
 from kmesh.abi.check import seal
 from kmesh.abi.layout import SLOT_SIZE, Slot, Vip, VipKey
 from kmesh.bpf import lib, load, removal
+from kmesh.bpf.sizes import Sizes
 from kmesh.bpf.tables import KernelTables
 from kmesh.core import addr
 from kmesh.core.commands import VIP, Op, Phase, Put
@@ -43,7 +44,7 @@ class World(NamedTuple):
 
     def plane(self, vips: int, slots: int) -> load.DataPlane:
         """Fresh tables of these sizes."""
-        return load.start(self.bpffs, self.cgroup2, load.Sizes(vips=vips, slots=slots))
+        return load.start(self.bpffs, self.cgroup2, Sizes(vips=vips, slots=slots))
 
     def steering(self, tables: KernelTables) -> Steering:
         """A planner for fresh tables."""

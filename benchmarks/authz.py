@@ -24,6 +24,7 @@ from benchmarks import _authz_live, _load, _mesh, harness
 from benchmarks._contenders import CLIENT_CPU, PORT, SERVER_CPU, cookie
 from benchmarks._stage import Place, Stage, privately, settle, used_us
 from kmesh.bpf import lib, load
+from kmesh.bpf.sizes import Sizes
 from kmesh.bpf.tables import KernelTables
 from kmesh.core import addr
 from kmesh.core.commands import ROW
@@ -59,7 +60,7 @@ class Door:
         self.stage = stage
         self.servers = stage.cgroup("server")
         self.client_group = stage.cgroup("client")
-        sizes = load.Sizes(rows=1 << 23)
+        sizes = Sizes(rows=1 << 23)
         bpffs = stage.mount("bpf", "-t", "bpf", "bpf")
         cgroup2 = stage.mount("cgroup2", "--bind", str(stage.cgroup("pods")))
         self.plane = load.start(bpffs, cgroup2, sizes)

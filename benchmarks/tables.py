@@ -18,7 +18,7 @@ from typing import Any
 from benchmarks import _mesh, harness
 from benchmarks._stage import Stage, privately
 from benchmarks._tables import Plan, World, change, cold, fill, flip, grow, segment
-from kmesh.bpf import load
+from kmesh.bpf.sizes import Sizes
 from kmesh.bpf.tables import KernelTables
 from kmesh.lab.interrupts import Interrupted, Interrupts
 
@@ -45,7 +45,7 @@ def everything(world: World, plan: Plan) -> dict[str, Any]:
         world.clear(plane)
     mesh = list(_mesh.large(plan.services, plan.size))
     results["sized"] = cold(world, mesh, plan, 1 << 15, 1 << 18)
-    results["growing"] = cold(world, mesh, plan, load.Sizes().vips, load.Sizes().slots)
+    results["growing"] = cold(world, mesh, plan, Sizes().vips, Sizes().slots)
     results["grow"] = grow(world, mesh, plan)
     return results
 

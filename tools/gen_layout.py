@@ -8,8 +8,13 @@ from __future__ import annotations
 import hashlib
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from kmesh.abi import btf
+from kmesh.abi import btf, shapes
+from kmesh.bpf.objects import OBJECTS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "src/kmesh/bpf_c"
@@ -135,6 +140,19 @@ def enumeration(types: list[btf.Type], name: str, title: str) -> str:
     return f'class {title}(IntEnum):\n    """enum {name}."""\n\n{body}{ends}\n'
 
 
+def fingerprinted() -> Iterator[str]:
+    """What two builds must share to use each other's maps without looking at them: every map, and
+    the numbers of every enumeration that has a name."""
+    for file in (FOLDER / Path(one.path).name for one in OBJECTS):
+        types = shapes.read(btf.section(file.read_bytes(), ".BTF"))
+        for name, definition in sorted(types.definitions().items()):
+            yield f"{file.name} {name} {definition}"
+        for title in sorted(
+            t.name for t in types.all if t.kind == btf.ENUM and t.name[:3] == "km_"
+        ):
+            yield f"{file.name} {title} {types.enum(title)}"
+
+
 def generate() -> str:
     """The whole module."""
     parts, prints = [], []
@@ -145,6 +163,7 @@ def generate() -> str:
             text, line = structure(types, name)
             parts.append(text)
             prints.append(line)
+    prints += fingerprinted()
     digest = hashlib.sha256("\n".join(prints).encode()).hexdigest()
     return HEAD + "\n".join(parts) + f'\nFINGERPRINT = bytes.fromhex("{digest}")\n'
 

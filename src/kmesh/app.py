@@ -19,6 +19,7 @@ import anyio
 from kmesh import __version__
 from kmesh.abi.layout import Reason
 from kmesh.bpf import load
+from kmesh.bpf.sizes import Sizes
 from kmesh.bpf.tables import KernelTables
 from kmesh.core.bpflog import Names
 from kmesh.core.commands import ROW, Op, Phase
@@ -215,6 +216,7 @@ class App:
             self._start_cpu,
         )
         more = {
+            "waits": list(self.plane.waits),
             "events": plain(self.events.statistics()),
             "ring": plain(self.denials.statistics()),
             "bpf_log": plain(self.bpf_log.statistics()),
@@ -232,6 +234,9 @@ class App:
             self.xds.applied(applied)
         if self.session.synced:
             self._synced.set()
+            if self.plane.waits:
+                self.plane.switch()
+                log.warning("the tables are filled: the programs of this build are in force")
 
     async def _spare_the_collector(self) -> None:
         """A full collection visits every row and holds the loop up for 100 ms: there is none while
@@ -244,10 +249,10 @@ class App:
         gc.enable()
 
 
-def sizes(config: Config) -> load.Sizes:
+def sizes(config: Config) -> Sizes:
     """Table sizes from the configuration."""
-    first = load.Sizes()
-    return load.Sizes(
+    first = Sizes()
+    return Sizes(
         vips=min(first.vips, config.max_vips),
         slots=min(first.slots, config.max_slots),
         cidrs=config.max_cidrs,

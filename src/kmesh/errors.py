@@ -58,6 +58,23 @@ class ProgramRefused(BpfError):
     next_step = "Report the verifier lines above with `uname -r`; the old programs go on working."
 
 
+class SwitchFailed(BpfError):
+    """A program could not be put behind its link; every link has its old program again."""
+
+    code = "KM1106"
+    next_step = "See who else changes that link (bpftool link); then start the agent again."
+
+    def __init__(self, sentence: str, errno: int = 0) -> None:
+        super().__init__(f"{sentence}; all links keep their old programs", errno)
+
+
+class NotCarried(BpfError):
+    """What is pinned was made by another build and cannot be carried over; nothing was changed."""
+
+    code = "KM1107"
+    next_step = "Start the build that made it, or `kmesh uninstall` and enrol the pods again."
+
+
 class MountError(BpfError):
     """bpffs or cgroup2 is not where it should be."""
 

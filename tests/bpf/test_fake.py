@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kmesh.abi.check import seal, seal_enrol
+from kmesh.abi.check import seal, seal_last
 from kmesh.abi.layout import Cidr, CidrKey, Config, Enrol, Reason, Slot, Vip, VipAction, VipKey
 from kmesh.bpf.fake import FakeKernel, FaultyTables
 from kmesh.bpf.fake_guard import Decision
@@ -48,7 +48,7 @@ def segment(base: int, gen: int, *ports: int) -> Op:
 
 def enrol(view: int = 0) -> Op:
     key = POD.to_bytes(8, "little")
-    return put(ENROL, key, seal_enrol(key, Enrol(9, view, 0, 0).pack()))
+    return put(ENROL, key, seal_last(key, Enrol(9, view, 0, 0).pack()))
 
 
 def cidrs(on: int = 1) -> Op:

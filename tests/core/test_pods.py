@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kmesh.abi import layout
-from kmesh.abi.check import seal_enrol
+from kmesh.abi.check import seal_last
 from kmesh.core.commands import ENROL, POD, Drop, Op, Phase, Put
 from kmesh.core.ids import Ids
 from kmesh.core.pods import UID_ROOM, Pods, decode_pod
@@ -26,7 +26,7 @@ def key(cookie: int) -> bytes:
 
 
 def row(cookie: int, workload_id: int, view: int) -> layout.Enrol:
-    value = seal_enrol(key(cookie), layout.Enrol(workload_id, view, 0, 0).pack())
+    value = seal_last(key(cookie), layout.Enrol(workload_id, view, 0, 0).pack())
     return layout.Enrol.unpack(value)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kmesh.abi.check import seal, seal_enrol
+from kmesh.abi.check import seal, seal_last
 from kmesh.abi.layout import SLOT_SIZE, Config, Enrol, Reason, Vip, VipAction
 from kmesh.bpf.fake import FakeKernel, FaultyTables
 from kmesh.bpf.fake_guard import Decision
@@ -606,7 +606,7 @@ def test_a_damaged_enrolment_heals(value: bytes) -> None:
     new.steer.start()
     new.settle()
     healed = new.tables.tables[ENROL][key]
-    assert seal_enrol(key, healed) == healed
+    assert seal_last(key, healed) == healed
     assert new.met(view=row(new, 7).view) == {"10.1.0.2:8080"}
     assert row(new, 7).view >= view
 

@@ -28,10 +28,12 @@ POLL = 0.02
 BETWEEN_DIALS = 0.002
 
 
-def environment() -> dict[str, str]:
-    """Only what a process needs to run: no variable of this machine configures the agent."""
+def environment(source: Path | None = None) -> dict[str, str]:
+    """Only what a process needs to run: no variable of this machine configures the agent.
+    ``source``: where another build of the package is."""
     names = ("PATH", "HOME", "LANG", "VIRTUAL_ENV", "PYTHONPATH")
-    return {name: os.environ[name] for name in names if name in os.environ}
+    found = {name: os.environ[name] for name in names if name in os.environ}
+    return found if source is None else {**found, "PYTHONPATH": str(source)}
 
 
 def until(holds: Callable[[], bool], what: Callable[[], object], within: float = WITHIN) -> None:
@@ -50,6 +52,7 @@ class Agent:
         self.logs = directory / "daemon.log"
         self.api = Daemon(self.run_dir)
         self.process: subprocess.Popen[bytes] | None = None
+        self.source: Path | None = None  # of another build
         self._xds = xds
 
     def command(self, *options: str) -> list[str]:
@@ -67,8 +70,9 @@ class Agent:
         assert self.process is None, "it runs already"
         with self.logs.open("ab") as log:
             self.process = subprocess.Popen(
-                self.command(*options), stdin=subprocess.DEVNULL, stderr=log, env=environment()
-            )
+                self.command(*options), stdin=subprocess.DEVNULL, stderr=log,
+                env=environment(self.source),
+            )  # fmt: skip
         until(self._answers, self.tail)
 
     def start_synced(self, *options: str) -> None:

@@ -8,6 +8,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from kmesh.bpf import lib, load, objects, removal
+from kmesh.bpf.sizes import Sizes
 from kmesh.bpf.tables import KernelTables
 from kmesh.core.commands import Op, Phase
 from kmesh.core.model import Workload
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from kmesh.core.model import Service
     from tests.kernel.net import Namespace
 
-SMALL = load.Sizes(vips=256, slots=256, cidrs=64, pods=16, flows=64, max_vips=1024, max_slots=1024)
+SMALL = Sizes(vips=256, slots=256, cidrs=64, pods=16, flows=64, max_vips=1024, max_slots=1024)
 
 
 @cache
@@ -33,7 +34,7 @@ def refused() -> int:
 class Mesh:
     """What the writer task does, without the task."""
 
-    def __init__(self, bpffs: str, sizes: load.Sizes, open_reasons: int = 0) -> None:
+    def __init__(self, bpffs: str, sizes: Sizes, open_reasons: int = 0) -> None:
         self.plane = load.start(bpffs, "", sizes)
         self.tables = KernelTables(self.plane)
         vips, slots = self.tables.capacity()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from kmesh.abi.layout import Reason
-from kmesh.bpf import lib, load, objects
+from kmesh.bpf import lib, load, loader, objects
 from kmesh.bpf.fake import FakeKernel
 from kmesh.core import addr
 from kmesh.core.model import Mode, Scope, Visibility
@@ -156,7 +156,7 @@ def test_links_are_replaced_and_not_added(mesh: Mesh) -> None:
             link = lib.pinned(f"{mesh.plane.root}/links/{hook}")
             assert link is not None
             found[hook] = lib.link_info(link).program
-            load.close([link])
+            loader.close([link])
         return found
 
     before = programs()

@@ -171,7 +171,8 @@ def test_a_link_that_leads_to_another_program_is_put_right(full: Mesh) -> None:
     fd = lib.pinned(f"{full.plane.root}/links/connect4")
     assert fd is not None
     with open(fd, closefd=True):
-        lib.replace_program(fd, full.plane.programs["km_refuse4"])
+        programs = full.plane.programs
+        lib.replace_program(fd, programs["km_refuse4"], programs["km_connect4"])
         found = audit(full)
         assert found["mended"] == 1
         assert lib.link_info(fd).program == lib.program_id(full.plane.programs["km_connect4"])

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kmesh.abi.layout import META_SIZE, Meta
-from kmesh.bpf import lib, load, objects, removal
+from kmesh.bpf import lib, load, loader, objects, removal
 from kmesh.errors import AlreadyRunning, BpfError, MountError, ProgramRefused
 from tests.core.meshes import WEB, service, workload
 from tests.kernel.mesh import SMALL, Mesh, dial
@@ -93,7 +92,7 @@ def test_a_refused_program_leaves_the_old_ones_attached(
     subprocess.run(["clang", *flags, "-c", str(source), "-o", str(bad)], check=True)
     bpffs = mesh.plane.root.removesuffix("/kmesh")
     mesh.plane.close()
-    monkeypatch.setattr(load, "OBJECTS", (objects.SOCK._replace(path=str(bad)), objects.AUTHZ))
+    monkeypatch.setattr(loader, "OBJECTS", (objects.SOCK._replace(path=str(bad)), objects.AUTHZ))
     with pytest.raises(ProgramRefused, match="invalid mem access") as caught:
         load.start(bpffs, "", SMALL)
     assert "old programs go on working" in str(caught.value)
@@ -102,26 +101,10 @@ def test_a_refused_program_leaves_the_old_ones_attached(
     mesh.plane = load.start(bpffs, "", SMALL)
 
 
-def test_maps_of_another_layout_are_refused_and_kept(mesh: Mesh) -> None:
-    bpffs = mesh.plane.root.removesuffix("/kmesh")
-    lib.update(mesh.plane.maps["km_meta"], bytes(4), Meta(b"x" * 32, 0).pack())
-    mesh.plane.close()
-    with pytest.raises(BpfError, match="another layout"):
-        load.start(bpffs, "", SMALL)
-    fd = lib.pinned(f"{bpffs}/kmesh/maps/km_meta")
-    assert fd is not None
-    raw = lib.lookup(fd, bytes(4), META_SIZE)
-    assert raw is not None
-    assert Meta.unpack(raw).fingerprint == b"x" * 32
-    lib.update(fd, bytes(4), Meta(bytes(32), 0).pack())
-    os.close(fd)
-    mesh.plane = load.start(bpffs, "", SMALL)
-
-
 def test_a_start_that_fails_lets_go_of_the_lock(
     bpffs: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(load, "OBJECTS", (objects.SOCK._replace(path="/nowhere.o"),))
+    monkeypatch.setattr(loader, "OBJECTS", (objects.SOCK._replace(path="/nowhere.o"),))
     with pytest.raises(BpfError, match=r"cannot open /nowhere\.o"):
         load.start(bpffs, "", SMALL)
     monkeypatch.undo()

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from kmesh.bpf import load
+from kmesh.bpf import loader
 from kmesh.bpf.objects import MAPS, OBJECTS
+from kmesh.bpf.sizes import Sizes
 
 pytestmark = pytest.mark.kernel
 
@@ -29,17 +30,17 @@ def verified(program: int) -> int:
 @pytest.mark.parametrize("level", ["v2", "v3"])
 def test_far_from_the_limit(level: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     compiled = [each._replace(path=compile_(each.path, tmp_path, level)) for each in OBJECTS]
-    monkeypatch.setattr(load, "OBJECTS", compiled)
-    sizes = load.Sizes(vips=1, slots=1, cidrs=1, pods=1, flows=64, rows=1, matches=1, peers=1)
+    monkeypatch.setattr(loader, "OBJECTS", compiled)
+    sizes = Sizes(vips=1, slots=1, cidrs=1, pods=1, flows=64, rows=1, matches=1, peers=1)
     entries = {name: size for name in MAPS if (size := sizes.of(name)) is not None}
-    maps, programs = load.load({}, entries)
+    maps, programs = loader.load({}, entries)
     try:
         walked = {name: verified(fd) for name, fd in programs.items()}
         needed = {one.name for each in OBJECTS if not each.without for one in each.programs}
         assert walked.keys() >= needed
         assert 0 < max(walked.values()) < MOST, walked
     finally:
-        load.close([*maps.values(), *programs.values()])
+        loader.close([*maps.values(), *programs.values()])
 
 
 def compile_(path: str, folder: Path, level: str) -> str:

@@ -1,6 +1,6 @@
 """Reads structures and enums from the BTF section of an object file (kernel: btf.rst).
 
-Only what the layout generator and its test need: names, sizes, member offsets, element types.
+Only what layouts are made of: names, sizes, member offsets, element types, sections of variables.
 """
 
 from __future__ import annotations
@@ -86,6 +86,9 @@ def _one(text: _Text, data: bytes, info: int, name: str, size: int) -> Type:
         else:
             members = tuple(Member(text.at(n), o // 8, t) for n, t, o in rows)
         return Type(kind, name, size, members)
+    if kind == DATASEC:
+        rows = struct.iter_unpack("<III", data)
+        return Type(kind, name, size, tuple(Member("", offset, type_) for type_, offset, _ in rows))
     if kind == ENUM:
         values = tuple((text.at(n), value) for n, value in struct.iter_unpack("<Ii", data))
         return Type(kind, name, size, values=values)

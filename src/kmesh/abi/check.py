@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from struct import Struct
 
+from kmesh.abi.layout import VIP_KEY_SIZE, VIP_SIZE
+
 SEED = 0x6B6D6573
 MUL = 0x9E3779B1
-_VIP_WORDS = Struct("<13I")
-_ENROL_WORDS = Struct("<5I")
-_WORDS = {size: Struct(f"<{size}I") for size in (4, 6, 11, 15)}
+_VIP_BODY = VIP_SIZE - 4
+_VIP_WORDS = Struct(f"<{(VIP_KEY_SIZE + _VIP_BODY) // 4}I")
+_WORDS = {words: Struct(f"<{words}I") for words in range(1, 65)}
 
 
 def mix(sum_: int, word: int) -> int:
@@ -18,25 +20,17 @@ def mix(sum_: int, word: int) -> int:
 
 
 def seal(key: bytes, value: bytes) -> bytes:
-    """A km_vip value (24-byte key, 32-byte value) with its check word filled in."""
+    """A km_vip value with its check word filled in."""
     sum_ = SEED
-    for word in _VIP_WORDS.unpack(key + value[:28]):
+    for word in _VIP_WORDS.unpack(key + value[:_VIP_BODY]):
         sum_ = ((sum_ ^ word) * MUL) & 0xFFFFFFFF
         sum_ ^= sum_ >> 15
-    return value[:28] + sum_.to_bytes(4, "little")
-
-
-def seal_enrol(key: bytes, value: bytes) -> bytes:
-    """A km_enrol value (8-byte key, 16-byte value) with its check word filled in."""
-    sum_ = SEED
-    for word in _ENROL_WORDS.unpack(key + value[:12]):
-        sum_ = mix(sum_, word)
-    return value[:12] + sum_.to_bytes(4, "little")
+    return value[:_VIP_BODY] + sum_.to_bytes(4, "little")
 
 
 def seal_last(key: bytes, value: bytes) -> bytes:
-    """A value of any table whose last word is its check, with that filled in: guards (16 and 48
-    bytes), peers (16 and 12), matches (12 and 8) and own addresses (8 and 40)."""
+    """A value of any table whose last word is its check, with that filled in; key and body are
+    whole words, 64 at most."""
     body = key + value[:-4]
     sum_ = SEED
     for word in _WORDS[len(body) // 4].unpack(body):

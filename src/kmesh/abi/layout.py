@@ -1273,4 +1273,4 @@ class Own(NamedTuple):
         return map(cls._make, _OWN.iter_unpack(raw))
 
 
-FINGERPRINT = bytes.fromhex("6fc53c8ac66f2088c574d605ba84a55a6967a2293ca9399f4047f35c2a66dca5")
+FINGERPRINT = bytes.fromhex("034d813d0e6dee79b8f52d8dc8c5689f764c45f8406a1d4cd3b3bcaf65af26fe")

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, cast
 
 from kmesh.abi.layout import CIDR_SIZE, SLOT_SIZE, Cidr, CidrKey, Config, Enrol, Reason
 from kmesh.bpf import lib
+from kmesh.bpf.copies import memory
 from kmesh.bpf.fake_guard import admit
-from kmesh.bpf.tables import memory
 from kmesh.core.adopt import decode_enrol
 from kmesh.core.commands import (
     CIDR,

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kmesh.abi import layout
-from kmesh.abi.check import seal, seal_enrol
+from kmesh.abi.check import seal, seal_last
 from kmesh.abi.layout import SLOT_SIZE, Reason, VipAction, VipKey
 from kmesh.bpf.fake_guard import Decision, admit
 from kmesh.core.commands import (
@@ -145,7 +145,7 @@ class FakeKernel:
         enrolled = self.tables[ENROL].get(netns.to_bytes(8, "little"))
         if enrolled is None:
             return Decision(Reason.NOT_ENROLLED)
-        if seal_enrol(netns.to_bytes(8, "little"), enrolled) != enrolled:
+        if seal_last(netns.to_bytes(8, "little"), enrolled) != enrolled:
             return Decision(Reason.INCONSISTENT)
         return self.decide(addr, port, layout.Enrol.unpack(enrolled).view, roll)
 

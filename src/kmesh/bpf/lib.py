@@ -20,7 +20,9 @@ SET_RETVAL = 187
 GET_NETNS_COOKIE = 122
 PER_CPU = (5, 6, 10)  # BPF_MAP_TYPE_: hash, array, LRU hash
 HASHES = (1, 5, 9, 10)  # BPF_MAP_TYPE_: hash, per CPU, LRU, LRU per CPU
-TRIE = 11
+ARRAYS = (2, 6)  # BPF_MAP_TYPE_: array, per CPU
+TRIE, STORAGE, RING = 11, 24, 27
+MAPPABLE = 1 << 10  # BPF_F_MMAPABLE
 MOST_MAPS = 64
 RUN_TIME = 0  # BPF_STATS_RUN_TIME
 COOKIE_OBJECT = str(Path(__file__).parent.parent / "bpf_c" / "cookie.bpf.o")
@@ -35,6 +37,14 @@ class MapInfo(NamedTuple):
     value_size: int
     max_entries: int
     flags: int
+    btf: int  # id of the BTF that describes it, 0 when there is none
+    key_type: int
+    value_type: int
+
+    @property
+    def mapped(self) -> bool:
+        """Whether its contents can be mapped."""
+        return self.type in ARRAYS and bool(self.flags & MAPPABLE)
 
     @property
     def row_size(self) -> int:
@@ -82,7 +92,18 @@ def map_info(fd: int) -> MapInfo:
     """Kernel's description of a map."""
     info = ffi.new("struct km_map_info *")
     check(lib.km_map_info(fd, info), "read map info")
-    return MapInfo(info.id, info.type, info.key_size, info.value_size, info.max_entries, info.flags)
+    return MapInfo(
+        info.id, info.type, info.key_size, info.value_size, info.max_entries, info.flags,
+        info.btf, info.key_type, info.value_type,
+    )  # fmt: skip
+
+
+def btf(number: int) -> bytes:
+    """The BTF of this id."""
+    size = check(lib.km_btf(number, ffi.NULL, 0), "read a BTF")
+    room = ffi.new("char[]", size)
+    check(lib.km_btf(number, room, size), "read a BTF")
+    return bytes(ffi.buffer(room))
 
 
 def update(fd: int, key: bytes, value: bytes) -> None:
@@ -240,9 +261,14 @@ def unfilter_interface(netns: int, index: int) -> None:
     check(lib.km_unfilter_interface(netns, index), f"stop filtering interface {index}")
 
 
-def replace_program(link: int, program: int) -> None:
-    """Swap the program behind a link, atomically for every caller."""
-    check(lib.km_link_replace(link, program), "replace the program of a link")
+def replace_program(link: int, program: int, expected: int) -> None:
+    """Swap the program behind a link, atomically for every caller, if it is the expected one."""
+    check(lib.km_link_replace(link, program, expected), "replace the program of a link")
+
+
+def program(number: int) -> int:
+    """An fd of the program of this id."""
+    return check(_libc(lib.bpf_prog_get_fd_by_id(number)), f"open program {number}")
 
 
 def link_info(link: int) -> LinkInfo:

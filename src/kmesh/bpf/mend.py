@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kmesh.bpf import lib
-from kmesh.bpf.load import remove
 from kmesh.bpf.objects import OBJECTS
 
 if TYPE_CHECKING:
@@ -40,9 +40,9 @@ def mend(plane: DataPlane) -> dict[str, str]:
     found = broken(plane)
     for name, what in found.items():
         if what == "was detached":
-            remove(_path(plane, name))
+            Path(_path(plane, name)).unlink(missing_ok=True)
     if found:
-        plane.attach(plane.programs)
+        plane.attach()
     return found
 
 

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kmesh.bpf import lib
+from kmesh.bpf.links import Undo, told
 from kmesh.bpf.objects import SK_LOOKUP, TCX_INGRESS
-from kmesh.errors import BpfError
+from kmesh.errors import BpfError, SwitchFailed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -33,7 +34,7 @@ class NamespaceLinks:
 
     def __init__(self, folder: str) -> None:
         self.paths: dict[int, str] = {}
-        self._folder = folder
+        self.folder = folder
 
     def attach(self, cookie: int, place: bytes, programs: Mapping[str, int]) -> None:
         """Guard a namespace at this place and then nowhere else; what is there already stays, if it
@@ -100,16 +101,15 @@ class NamespaceLinks:
         finally:
             os.close(netns)
 
-    def renew(self, programs: Mapping[str, int]) -> None:
-        """Put programs behind every link; those whose namespace or interface is gone go."""
+    def renew(self, programs: Mapping[str, int], undo: Undo) -> None:
+        """Put programs behind every link; those whose namespace or interface is gone go. Raises
+        SwitchFailed."""
         for pin in self._pins():
-            kind, cookie, *rest = pin.name.split("_")
+            name = PROGRAMS[pin.name.split("_")[0]]
             try:
-                if kind == FILTERED:
-                    self._renew_filter(pin, int(cookie), int(rest[0]), programs["km_ingress"])
-                else:
-                    self._renew_link(pin, programs[PROGRAMS[kind]])
-            except BpfError as error:
+                with told(name, str(pin)):
+                    self._renew(pin, programs.get(name), undo)
+            except SwitchFailed as error:
                 if error.errno not in (ENOLINK, ENOENT):
                     raise
                 pin.unlink()
@@ -163,7 +163,9 @@ class NamespaceLinks:
             if wrong is not None and not wrong.target:
                 pin.unlink()
             elif wrong is not None:
-                self._renew_link(pin, programs[PROGRAMS[pin.name.split("_")[0]]])
+                with Undo() as undo:
+                    self._renew(pin, programs[PROGRAMS[pin.name.split("_")[0]]], undo)
+                    undo.kept()
 
     def _leads(self, pin: Path, programs: Mapping[str, int]) -> lib.LinkInfo | None:
         """What is wrong with a link: it leads nowhere, or to another program; None: nothing."""
@@ -178,15 +180,21 @@ class NamespaceLinks:
         ours = info.target and info.program == lib.program_id(programs[PROGRAMS[kind]])
         return None if ours else info
 
-    def _renew_link(self, pin: Path, program: int) -> None:
-        link = lib.pinned(str(pin))
-        if link is not None:
-            try:
-                lib.replace_program(link, program)
-            finally:
-                os.close(link)
+    def _renew(self, pin: Path, program: int | None, undo: Undo) -> None:
+        if program is None:
+            raise BpfError("this kernel refuses the program")
+        kind, cookie, *rest = pin.name.split("_")
+        fd = lib.pinned(str(pin))
+        if fd is None:
+            return
+        if kind != FILTERED:
+            undo.replace(fd, program)
+            return
+        undo.hold(fd)
+        self._filter(pin, int(cookie), int(rest[0]), program)
+        undo.step(lambda: self._filter(pin, int(cookie), int(rest[0]), fd))
 
-    def _renew_filter(self, pin: Path, cookie: int, index: int, program: int) -> None:
+    def _filter(self, pin: Path, cookie: int, index: int, program: int) -> None:
         with self._opened(cookie) as netns:
             lib.filter_interface(netns, program, index)
         pin.unlink()
@@ -216,7 +224,7 @@ class NamespaceLinks:
 
     def _pins(self, cookie: int | None = None) -> list[Path]:
         """Those of one namespace, or all."""
-        kinds, folder = (WHOLE, LINKED, FILTERED), Path(self._folder)
+        kinds, folder = (WHOLE, LINKED, FILTERED), Path(self.folder)
         if cookie is None:
             return sorted(pin for kind in kinds for pin in folder.glob(f"{kind}_*"))
         whole = folder / f"{WHOLE}_{cookie}"
@@ -225,7 +233,7 @@ class NamespaceLinks:
 
     def _pin(self, kind: str, cookie: int, index: int | None = None) -> str:
         name = f"{kind}_{cookie}" if index is None else f"{kind}_{cookie}_{index}"
-        return f"{self._folder}/{name}"
+        return f"{self.folder}/{name}"
 
 
 def places(names: Iterable[str]) -> dict[int, bytes]:

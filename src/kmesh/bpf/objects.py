@@ -114,3 +114,21 @@ REFUSE = Object(
 )
 OBJECTS = (SOCK, AUTHZ, EVICT, INGRESS, OBSERVE, SWEEP, REFUSE)
 MAPS = tuple(dict.fromkeys(name for each in OBJECTS for name in each.maps))
+
+META = "km_meta"
+GROWING = frozenset({"km_vip", "km_slot", "km_row"})  # while the agent runs, as it needs to
+# Nobody can tell us again what is in these.
+KEPT = frozenset({"km_pod", "km_enrol", "km_switch"})
+# The control plane tells it all again; a family is taken over whole or not at all.
+FAMILIES = {
+    "services": frozenset({"km_vip", "km_slot", "km_cidr", "km_config"}),
+    "policies": frozenset({
+        "km_guard", "km_row", "km_prefix", "km_match", "km_peer", "km_exempt", "km_own",
+        "km_policy", "km_verdict",
+    }),
+}  # fmt: skip
+# Arrays that are indexed by enumerations, and the names that only tell how many numbers there are.
+INDEXES = {
+    "km_reason": (("km_hook", "KM_HOOKS"), ("km_reason", "")),
+    "km_tallies": (("km_tally_kind", "KM_TALLIES"),),
+}

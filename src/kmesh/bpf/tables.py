@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 import os
 from errno import E2BIG, ENOSPC
 from itertools import groupby
@@ -22,6 +21,7 @@ from kmesh.abi.layout import (
     Verdict,
 )
 from kmesh.bpf import lib
+from kmesh.bpf.copies import memory
 from kmesh.core.audit import TRIES
 from kmesh.core.commands import (
     CIDR,
@@ -250,14 +250,6 @@ def exact(key: bytes, value: bytes, before: int) -> bool:
     ``before`` bits of a key come before the address."""
     covers = Cidr.unpack(value[:CIDR_SIZE])
     return key[-16:] == covers.base and int.from_bytes(key[:4], "little") == covers.plen + before
-
-
-def memory(fd: int) -> memoryview:
-    """The contents of an array that can be mapped."""
-    info = lib.map_info(fd)
-    size = info.max_entries * info.value_size
-    pages = -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
-    return memoryview(mmap.mmap(fd, pages))[:size]
 
 
 def _kind(op: Op) -> tuple[type, str]:

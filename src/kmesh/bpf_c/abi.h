@@ -64,6 +64,7 @@ struct km_slot {
 	__u16 gen;
 };
 KM_ABI_ASSERT(km_slot, 24);
+_Static_assert(sizeof(struct km_slot) % 8 == 0, "user space maps km_slot: rows lie without gaps");
 
 struct km_cidr_key {
 	__u32 plen; /* LPM key: must come first */

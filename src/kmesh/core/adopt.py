@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kmesh.abi.check import seal, seal_enrol
+from kmesh.abi.check import seal, seal_last
 from kmesh.abi.layout import SLOT_SIZE, Enrol, Reason, Vip, VipAction
 from kmesh.core.plan import Segment
 from kmesh.core.render import Target
@@ -35,8 +35,8 @@ def decode(key: bytes, value: bytes, slots: bytes | memoryview) -> tuple[Target,
     raw = bytearray(slots[row.base * SLOT_SIZE : (row.base + row.slots) * SLOT_SIZE])
     if row.action == VipAction.BALANCE and raw and len(raw) == row.slots * SLOT_SIZE:
         low, high = bytes([row.gen & 0xFF]) * row.slots, bytes([row.gen >> 8]) * row.slots
-        if raw[22::SLOT_SIZE] == low and raw[23::SLOT_SIZE] == high:
-            raw[22::SLOT_SIZE] = raw[23::SLOT_SIZE] = bytes(row.slots)
+        if raw[SLOT_SIZE - 2 :: SLOT_SIZE] == low and raw[SLOT_SIZE - 1 :: SLOT_SIZE] == high:
+            raw[SLOT_SIZE - 2 :: SLOT_SIZE] = raw[SLOT_SIZE - 1 :: SLOT_SIZE] = bytes(row.slots)
             content = bytes(raw)
             segment = Segment(row.base, row.gen, row.service, content)
     reason = REASONS.get(row.reason, Reason.INCONSISTENT)
@@ -75,4 +75,4 @@ def bind(ids: Ids, store: Store, services: Iterable[Service], target: Target) ->
 
 def decode_enrol(key: bytes, value: bytes) -> Enrol:
     """An enrolment; all zero, which no sealed row is, when the programs do not believe it."""
-    return Enrol.unpack(value if seal_enrol(key, value) == value else bytes(len(value)))
+    return Enrol.unpack(value if seal_last(key, value) == value else bytes(len(value)))

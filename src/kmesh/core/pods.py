@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from kmesh.abi import layout
-from kmesh.abi.check import seal_enrol
+from kmesh.abi.check import seal_last
 from kmesh.core.commands import ENROL, POD, Drop, Op, Phase, Put
 from kmesh.core.render import View
 
@@ -82,7 +82,7 @@ class Pods:
             name = uid.encode().ljust(UID_ROOM, b"\0")
             ops.append(Op(Phase.POD, Put(POD, key, name), cookie))
         if row is None or row._replace(check=0) != new:
-            value = seal_enrol(key, new.pack())
+            value = seal_last(key, new.pack())
             ops.append(Op(Phase.ENROL, Put(ENROL, key, value), cookie))
         return ops
 

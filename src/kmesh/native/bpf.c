@@ -24,6 +24,7 @@ struct km_link_info {
 
 struct km_map_info {
 	uint32_t id, type, key_size, value_size, max_entries, flags;
+	uint32_t btf, key_type, value_type; /* 0: the kernel keeps no description */
 };
 
 #define KM_LOG_SIZE 65536
@@ -72,6 +73,9 @@ int km_map_info(int fd, struct km_map_info *info)
 	info->value_size = kernel.value_size;
 	info->max_entries = kernel.max_entries;
 	info->flags = kernel.map_flags;
+	info->btf = kernel.btf_id;
+	info->key_type = kernel.btf_key_type_id;
+	info->value_type = kernel.btf_value_type_id;
 	return 0;
 }
 
@@ -132,9 +136,26 @@ int km_link(int program, int target, int attach_type)
 	return fd < 0 ? -errno : fd;
 }
 
-int km_link_replace(int link, int program)
+/* -EPERM when another program than the expected one is behind the link. */
+int km_link_replace(int link, int program, int expected)
 {
-	return bpf_link_update(link, program, NULL) ? -errno : 0;
+	LIBBPF_OPTS(bpf_link_update_opts, options, .flags = BPF_F_REPLACE, .old_prog_fd = expected);
+
+	return bpf_link_update(link, program, &options) ? -errno : 0;
+}
+
+/* Returns the size of this BTF; at most size bytes of it are stored. */
+int km_btf(uint32_t id, void *room, uint32_t size)
+{
+	struct bpf_btf_info info = { .btf = (uint64_t)(uintptr_t)room, .btf_size = size };
+	uint32_t length = sizeof(info);
+	int fd = bpf_btf_get_fd_by_id(id), rc;
+
+	if (fd < 0)
+		return -errno;
+	rc = bpf_obj_get_info_by_fd(fd, &info, &length) ? -errno : (int)info.btf_size;
+	close(fd);
+	return rc;
 }
 
 /* The target is 0 when what the link led to is gone, or the link was taken off it. */

@@ -31,6 +31,7 @@ int libbpf_num_possible_cpus(void);
 
 struct km_map_info {
 	uint32_t id, type, key_size, value_size, max_entries, flags;
+	uint32_t btf, key_type, value_type; /* 0: the kernel keeps no description */
 };
 
 struct km_link_info {
@@ -47,7 +48,8 @@ int km_link(int program, int target, int attach_type);
 int km_run_iterator(int program, int netns);
 int km_run_map_iterator(int program, int map);
 int km_socket_in(int netns, int domain, int type, int protocol);
-int km_link_replace(int link, int program);
+int km_link_replace(int link, int program, int expected);
+int km_btf(uint32_t id, void *room, uint32_t size);
 int km_link_info(int link, struct km_link_info *info);
 int km_prog_id(int program, uint32_t *id);
 int km_helper_allowed(int attach_type, int helper);

@@ -101,7 +101,10 @@ class Auditor:
                 )
 
     async def round(self) -> None:
-        """One look at everything. Raises BpfError when the kernel cannot be read."""
+        """One look at everything. Raises BpfError when the kernel cannot be read. While tables
+        are being filled, what is in force is another build's: that is left alone."""
+        if self._plane.waits:
+            return
         async with self._turn:
             began, self._cpu, self._rows = self._clock(), 0.0, 0
             exceptions = await self._links()

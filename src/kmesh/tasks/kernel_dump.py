@@ -14,7 +14,7 @@ from aiohttp import web
 
 from kmesh.abi.layout import VIP_SIZE, VipAction
 from kmesh.bpf import lib, query
-from kmesh.bpf.tables import memory
+from kmesh.bpf.copies import memory
 from kmesh.core import kernel_view
 from kmesh.core.audit import compare_record
 from kmesh.core.kernel_view import Namer, Record

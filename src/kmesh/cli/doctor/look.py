@@ -8,8 +8,10 @@ import resource
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kmesh.bpf import lib, load, mounts, query
+from kmesh.bpf import carry, lib, loader, mounts, query
+from kmesh.bpf import pins as pinned
 from kmesh.bpf.objects import CGROUP, OBJECTS
+from kmesh.bpf.sizes import Sizes
 from kmesh.cli.doctor.others import neighbours
 from kmesh.core.verdicts import FAILED, INFO, OK, WARNING, Verdict
 from kmesh.errors import BpfError, KmeshError
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 
     from kmesh.bpf.objects import Object
 
-SMALL = load.Sizes(
+SMALL = Sizes(
     vips=64, slots=64, cidrs=64, pods=64, flows=64, guards=64, rows=64, matches=64, peers=64,
     policies=64, exempt=64, replies=64, events=1 << 16,
 )  # fmt: skip
@@ -130,17 +132,18 @@ def pins(bpffs: str) -> Verdict:
     try:
         if not mounts.exists(root):
             return Verdict(SYSTEM, "pins", INFO, f"none below {root}: no agent has run yet")
-        meta = lib.pinned(f"{root}/maps/km_meta")
+        maps = pinned.opened(root)
         try:
-            load.verify_meta(meta)
+            plan = carry.plan(maps, SMALL)
         finally:
-            if meta is not None:
-                os.close(meta)
+            loader.close(maps.values())
     except OSError as error:
         return Verdict(SYSTEM, "pins", WARNING, f"{root}: {error.strerror}")
     except BpfError as error:
         means = "What is pinned was made by another version."
         return refused(SYSTEM, "pins", error, means)._replace(level=WARNING)
+    if plan.foreign:
+        return Verdict(SYSTEM, "pins", OK, f"{root}: of another build: {carry.described(plan)}")
     return Verdict(SYSTEM, "pins", OK, f"{root}: of the layout of this version")
 
 
@@ -188,7 +191,7 @@ def program(one: Object) -> Iterator[Verdict]:
     if not errno:
         yield Verdict(PROGRAMS, name, OK, programs)
     elif one.without:
-        last = load.relevant(said).rstrip().rpartition("\n")[2]
+        last = loader.relevant(said).rstrip().rpartition("\n")[2]
         yield Verdict(
             PROGRAMS, name, WARNING, f"refused: {os.strerror(errno)}",
             f"Without it: {one.without}.", f"The verifier's last line: {last}",
@@ -197,7 +200,7 @@ def program(one: Object) -> Iterator[Verdict]:
         yield Verdict(
             PROGRAMS, name, FAILED, f"refused: {os.strerror(errno)}",
             "The agent does not start; what an older one attached goes on working.",
-            f"Report `uname -r` and the verifier's last lines:\n{load.relevant(said)}",
+            f"Report `uname -r` and the verifier's last lines:\n{loader.relevant(said)}",
         )  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kmesh.bpf.load import relevant
+from kmesh.bpf.loader import relevant
 
 STATE = [f"{i}: (b7) r1 = {i}" for i in range(200)]
 FAILURE = ["68: (69) r1 = *(u16 *)(r1 +0)", "R1 invalid mem access 'scalar'"]
