@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from heapq import nlargest, nsmallest
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -12,6 +11,34 @@ if TYPE_CHECKING:
     from kmesh.core.store import Frontend
 
 EXACT = 128
+
+
+class _Cidrs:
+    """Address ranges by prefix length, so that the next ones are found without a look at all."""
+
+    def __init__(self) -> None:
+        self._lengths: dict[int, dict[Frontend, None]] = {}
+
+    def add(self, frontend: Frontend) -> None:
+        self._lengths.setdefault(frontend[1], {})[frontend] = None
+
+    def discard(self, frontend: Frontend) -> None:
+        same = self._lengths.get(frontend[1])
+        if same is not None and frontend in same:
+            del same[frontend]
+            if not same:
+                del self._lengths[frontend[1]]
+
+    def first(self, most: int, *, longest: bool) -> list[Frontend]:
+        """At most so many, the longest or the shortest prefixes first."""
+        ordered = sorted(self._lengths, reverse=longest)
+        return list(islice(chain.from_iterable(self._lengths[one] for one in ordered), most))
+
+    def __contains__(self, frontend: Frontend) -> bool:
+        return frontend in self._lengths.get(frontend[1], ())
+
+    def __len__(self) -> int:
+        return sum(map(len, self._lengths.values()))
 
 
 class Dirty:
@@ -23,8 +50,8 @@ class Dirty:
 
     def __init__(self) -> None:
         self._exact: dict[Frontend, None] = {}
-        self._cidrs: set[Frontend] = set()
-        self._to_drop: set[Frontend] = set()
+        self._cidrs = _Cidrs()
+        self._to_drop = _Cidrs()
 
     def add(self, frontends: Iterable[Frontend]) -> None:
         """These must be planned (again)."""
@@ -52,15 +79,11 @@ class Dirty:
             drops = not self._cidrs and not self._to_drop
             return list(islice(self._exact, most)), drops
         if self._cidrs:
-            return nlargest(most, self._cidrs, key=_length), False
-        return nsmallest(most, self._to_drop, key=_length), True
+            return self._cidrs.first(most, longest=True), False
+        return self._to_drop.first(most, longest=False), True
 
     def __contains__(self, frontend: Frontend) -> bool:
         return frontend in self._exact or frontend in self._cidrs or frontend in self._to_drop
 
     def __len__(self) -> int:
         return len(self._exact) + len(self._cidrs) + len(self._to_drop)
-
-
-def _length(frontend: Frontend) -> int:
-    return frontend[1]
