@@ -46,7 +46,7 @@ def evicted(door: Any, count: int) -> dict[str, Any]:
     changed = time.perf_counter()
     with ThreadPoolExecutor(1) as thread:
         (cookie,) = door.plane.guards.places()
-        thread.submit(door.plane.evict, cookie).result()
+        thread.submit(door.plane.iterate, "km_evict", cookie).result()
     end = time.perf_counter()
     left, ended = (json.loads(each.communicate("\n")[0]) for each in holders)
     return {

@@ -32,6 +32,7 @@ STRUCTS = {
     ),
     "observe": ("conn", "kept"),
     "refuse": ("own",),
+    "evict": ("gone_key",),
 }  # fmt: skip
 ENUMS = {
     "sock": {"km_action": "VipAction", "km_reason": "Reason", "km_hook": "Hook"},
@@ -45,6 +46,7 @@ ENUMS = {
     },
     "observe": {"km_tally_kind": "Tally", "km_direction": "Direction"},
     "refuse": {},
+    "evict": {},
 }
 PREFIXES = {
     "km_action": "KM_ACTION_",

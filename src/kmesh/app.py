@@ -24,6 +24,7 @@ from kmesh.bpf.tables import KernelTables
 from kmesh.core.bpflog import Names
 from kmesh.core.commands import ROW, Op, Phase
 from kmesh.core.delta import Session
+from kmesh.core.drain import Draining
 from kmesh.core.events import ADDRESS
 from kmesh.core.guard_status import GuardLimits
 from kmesh.core.labels import Labels
@@ -38,7 +39,15 @@ from kmesh.tasks.audit import Auditor
 from kmesh.tasks.avoid import AvoidList
 from kmesh.tasks.bpflog import BpfLog
 from kmesh.tasks.collect import Sources
-from kmesh.tasks.collect_logs import audit_metrics, avoid_metrics, bpf_log_metrics, event_metrics
+from kmesh.tasks.collect_logs import (
+    audit_metrics,
+    avoid_metrics,
+    bpf_log_metrics,
+    drain_metrics,
+    event_metrics,
+)
+from kmesh.tasks.drain import Drainer
+from kmesh.tasks.ender import Ender
 from kmesh.tasks.events import Events
 from kmesh.tasks.evict import Evictor
 from kmesh.tasks.fill import Filler
@@ -78,7 +87,11 @@ class App:
         self.steering = steering(config, self.tables)
         self.session = Session(config.node())
         self.writer = Writer(self.tables, self.steering, self._applied)
-        self.evictor = Evictor(config.evict, self.plane.evict, self.plane.sockets, self._forbids)
+        self.evictor = Evictor(config.evict, self._ender(), self._forbids)
+        draining = Draining(config.drain, config.drain_namespaces)
+        self.drainer = Drainer(draining, self.plane, self.writer, self._ender())
+        if config.drain is not None:
+            self.steering.left = self.drainer.left
         self.steering.guards.changed = self.evictor.changed
         self.denials = RingReader(self.plane, self.steering)
         self.traffic = TrafficTask(self.plane, config.report_interval)
@@ -103,12 +116,16 @@ class App:
         self.watch = Watch(config, self._sources(), self.labels)
         avoided = AvoidList(self.plane, self.labels)
         self.watch.sources.more["avoided"] = lambda: avoid_metrics(avoided)
+        self.watch.sources.more["drain"] = lambda: drain_metrics(self.drainer)
         self.watch.sources.more["events"] = lambda: event_metrics(self.events)
         self.watch.sources.more["bpf log"] = lambda: bpf_log_metrics(self.bpf_log.statistics())
         self.watch.sources.more["audit"] = lambda: audit_metrics(self.auditor)
         found = admin.routes(self._context(limits))
         self.pods = PodServer(Path(config.run_dir) / "kmesh.sock", self.writer, self.state, found)
         self.admin = self._admin(config, [*found, *self.pods.shared()])
+
+    def _ender(self) -> Ender:
+        return Ender(self.plane.iterate, self.plane.sockets)
 
     def _planned(self) -> dict[str, int]:
         """Entries in use of the tables that are arrays."""
@@ -180,6 +197,7 @@ class App:
                 tasks.start_soon(self.writer.run)
                 tasks.start_soon(self.lag.run)
                 tasks.start_soon(self.supervisor.keep, "evict", self.evictor.run)
+                tasks.start_soon(self.supervisor.keep, "drain", self.drainer.run)
                 tasks.start_soon(self.supervisor.keep, "places", self.places.run)
                 tasks.start_soon(self.supervisor.keep, "traffic", self.traffic.run)
                 tasks.start_soon(self.supervisor.keep, "audit", self.auditor.run)
@@ -217,6 +235,7 @@ class App:
         )
         more = {
             "waits": list(self.plane.waits),
+            "drain": plain(self.drainer.statistics()),
             "events": plain(self.events.statistics()),
             "ring": plain(self.denials.statistics()),
             "bpf_log": plain(self.bpf_log.statistics()),

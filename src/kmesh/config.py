@@ -141,6 +141,13 @@ class Config:
     evict: float | None = row(
         DATA, "--evict", "", values.seconds_or_never(0, 86400), "0",
         "seconds after which open connections end that a changed policy forbids, or never")
+    drain: float | None = row(
+        DATA, "--drain", "", values.seconds_or_never(0, 86400), "never",
+        "seconds after the removal of a workload at which what pods of this node still have with "
+        "its addresses ends: connections are reset, connected UDP sockets get an error; or never")
+    drain_namespaces: frozenset[str] = row(
+        DATA, "--drain-namespaces", "", values.words, "",
+        "namespaces of the workloads that --drain is for: comma list, empty for all", empty=True)
     report_interval: float | None = row(
         DATA, "--report-interval", "", values.seconds_or_never(0.1, 3600), "5",
         "seconds between two looks at what open connections carry; never counts their bytes when "

@@ -9,7 +9,7 @@ import pytest
 
 from kmesh.cli.client import Client
 from kmesh.cli.main import main
-from tests.e2e.agent import until
+from tests.e2e.agent import WITHIN, until
 from tests.e2e.peers import pod as workload
 from tests.e2e.peers import service
 from tests.kernel.mesh import dial
@@ -145,3 +145,24 @@ def test_an_endpoint_that_refuses_is_avoided_and_shown(
 def refused(client: Namespace) -> bool:
     with client.socket() as dialler:
         return dialler.connect_ex((VIP, 80)) == errno.ECONNREFUSED
+
+
+def test_what_is_left_of_a_removed_endpoint_ends_after_the_drain_time(
+    agent: Agent, plane: Plane, client: Namespace, echo: Echo
+) -> None:
+    agent.stop()
+    agent.start_synced("--drain", "0.2", "--drain-namespaces", "default,shop")
+    agent.enrol(client)  # so that it knows the way into the namespace
+    plane.apply(*mesh(OLD, NEW))
+    plane.until_answered()
+    with client.socket() as leaves, client.socket() as stays:
+        leaves.connect((OLD, 8080))
+        stays.connect((NEW, 8080))
+        with echo.accept(OLD) as old, echo.accept(NEW) as new:
+            plane.apply(*mesh(NEW))
+            old.settimeout(WITHIN)
+            with pytest.raises(ConnectionResetError):
+                old.recv(1)
+            says(stays, new)
+    drained = agent.until(lambda state: not state["drain"]["waiting"])["drain"]
+    assert (drained["addresses"], drained["failures"]) == (1, 0)

@@ -15,6 +15,7 @@ from kmesh.bpf import lib
 from kmesh.core import addr
 from kmesh.core.commands import Op, Phase
 from kmesh.core.model import Action, Authorization, Match, PolicyScope, StringMatch
+from kmesh.tasks.ender import Ender
 from kmesh.tasks.evict import Evictor
 from tests.core.meshes import WEB, service, uid, workload
 from tests.kernel.mesh import SMALL, Mesh, dial, refused
@@ -333,8 +334,7 @@ def pod_evict(mesh: Mesh, pod: Namespace, way: str) -> None:
     steering = mesh.steering
     evictor = Evictor(
         0.0,
-        mesh.plane.evict if way == "program" else lambda _: False,
-        mesh.plane.sockets,
+        Ender(mesh.plane.iterate if way == "program" else lambda *_: False, mesh.plane.sockets),
         lambda found: steering.forbids(found.remote, found.local, found.local_port),
     )
     anyio.run(evictor.look, pod.cookie)

@@ -50,6 +50,7 @@ class Reason(IntEnum):
     OVER_CAPACITY = 22
     UNLISTED = 23
     MOVED = 24
+    GONE = 25
 
 
 REASONS = 32
@@ -1273,4 +1274,28 @@ class Own(NamedTuple):
         return map(cls._make, _OWN.iter_unpack(raw))
 
 
-FINGERPRINT = bytes.fromhex("034d813d0e6dee79b8f52d8dc8c5689f764c45f8406a1d4cd3b3bcaf65af26fe")
+_GONE_KEY = Struct("<16s")
+GONE_KEY_SIZE = 16
+
+
+class GoneKey(NamedTuple):
+    """struct km_gone_key, 16 bytes."""
+
+    addr: bytes
+
+    def pack(self) -> bytes:
+        """The 16 bytes of the map."""
+        return _GONE_KEY.pack(*self)
+
+    @classmethod
+    def unpack(cls, raw: bytes) -> Self:
+        """From the bytes of the map."""
+        return cls(*_GONE_KEY.unpack(raw))
+
+    @classmethod
+    def unpack_many(cls, raw: bytes) -> Iterator[Self]:
+        """From the bytes of many, one after the other."""
+        return map(cls._make, _GONE_KEY.iter_unpack(raw))
+
+
+FINGERPRINT = bytes.fromhex("9777322335db84ce772670b9a50dbc6d5525af93e137cfb8fbdb76ad03b479fc")

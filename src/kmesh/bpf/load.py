@@ -132,11 +132,6 @@ class DataPlane:
         if words > have:
             self.replace({"km_row": words})
 
-    def evict(self, cookie: int) -> bool:
-        """End the open connections of a pod's namespace that its policies do not allow now; as
-        ``iterate``."""
-        return self.iterate("km_evict", cookie)
-
     def iterate(self, name: str, cookie: int) -> bool:
         """Run an iterator over the sockets of a namespace; False when this kernel refused the
         program. A namespace that is gone has no sockets. Enters it: run in a thread of its own."""
@@ -162,8 +157,8 @@ class DataPlane:
             os.close(program)
 
     def sockets(self, cookie: int) -> Sockets | None:
-        """The TCP sockets of a guarded namespace, None when it is gone; as ``evict``, in a thread
-        of its own."""
+        """The sockets of a pod's namespace, None when it is gone; as ``iterate``, in a thread of
+        its own."""
         netns = self.guards.open(cookie)
         if netns is None:
             return None

@@ -80,9 +80,9 @@ AUTHZ = Object(
 )
 EVICT = Object(
     str(FOLDER / "evict.bpf.o"),
-    (Program("km_evict", ITERATOR),),
-    ("km_listener", *JUDGE, *OBSERVED, *SHARED),
-    without="open connections that a policy forbids are ended over sock_diag, one by one",
+    tuple(Program(name, ITERATOR) for name in ("km_evict", "km_drain_tcp", "km_drain_udp")),
+    ("km_listener", "km_gone", *JUDGE, *OBSERVED, *SHARED),
+    without="sockets that a policy forbids, or whose endpoint is gone, are ended over sock_diag",
 )
 INGRESS = Object(
     str(FOLDER / "ingress.bpf.o"),

@@ -30,6 +30,7 @@ class Sizes(NamedTuple):
     logs: int = 1 << 18  # bytes
     traffic: int = 1 << 14
     avoid: int = 1 << 10
+    gone: int = 1 << 10
 
     def of(self, name: str) -> int | None:
         """Entries of a map at first load; None when the object says it."""
@@ -42,7 +43,7 @@ class Sizes(NamedTuple):
             "km_verdict": 4 * self.policies, "km_policy": self.policies,
             "km_denial": self.flows, "km_udp_out": self.replies, "km_events": self.events,
             "km_traffic": self.traffic, "km_logs": self.logs,
-            "km_avoid": self.avoid,
+            "km_avoid": self.avoid, "km_gone": self.gone,
         }  # fmt: skip
         return rows.get(name)
 

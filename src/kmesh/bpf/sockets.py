@@ -1,4 +1,4 @@
-"""TCP sockets of a network namespace over sock_diag: seen and ended without a program.
+"""TCP and UDP sockets of a network namespace over sock_diag: seen and ended without a program.
 
 Source of the messages: the kernel's ``linux/inet_diag.h`` and ``linux/sock_diag.h``. Enters the
 namespace while the netlink socket is made: call from a thread of its own.
@@ -31,7 +31,7 @@ REST = struct.Struct("=I8s")  # interface and cookie, which name the socket
 SHOWN = 4 + ENDS.size + REST.size + 20  # bytes of struct inet_diag_msg
 ATTRIBUTE = struct.Struct("=HH")
 ROOM = 1 << 16
-ESTABLISHED, FIN_WAIT1, FIN_WAIT2, CLOSE_WAIT, LISTEN = 1, 4, 5, 8, 10
+ESTABLISHED, SYN_SENT, FIN_WAIT1, FIN_WAIT2, CLOSE_WAIT, LISTEN = 1, 2, 4, 5, 8, 10
 OPEN = 1 << ESTABLISHED | 1 << FIN_WAIT1 | 1 << FIN_WAIT2 | 1 << CLOSE_WAIT
 MAPPED = bytes(10) + b"\xff\xff"
 
@@ -50,7 +50,7 @@ class Found(NamedTuple):
 
 
 class Sockets:
-    """The TCP sockets of one namespace; ``close`` when done."""
+    """The sockets of one namespace; ``close`` when done."""
 
     def __init__(self, netns: int) -> None:
         """``netns`` is an open namespace. Raises BpfError."""
@@ -61,16 +61,17 @@ class Sockets:
         """Let go of the namespace."""
         self._netlink.close()
 
-    def list(self, states: int) -> list[Found]:
-        """The sockets whose state's bit is set. Raises BpfError."""
+    def list(self, states: int, protocol: int = socket.IPPROTO_TCP) -> list[Found]:
+        """The sockets whose state's bit is set; of UDP those that are connected are
+        ESTABLISHED. Raises BpfError."""
         return [
             found
             for family in (socket.AF_INET, socket.AF_INET6)
-            for found in self._family(family, states)
+            for found in self._family(family, states, protocol)
         ]
 
-    def _family(self, family: int, states: int) -> Iterator[Found]:
-        body = ASK.pack(family, socket.IPPROTO_TCP, 0, states) + bytes(ENDS.size + REST.size)
+    def _family(self, family: int, states: int, protocol: int) -> Iterator[Found]:
+        body = ASK.pack(family, protocol, 0, states) + bytes(ENDS.size + REST.size)
         self._send(BY_FAMILY, REQUEST | DUMP, body)
         while True:
             for kind, content in messages(self._netlink.recv(ROOM)):
@@ -78,11 +79,11 @@ class Sockets:
                     return
                 if kind == ERROR:
                     raise failure(content, "list sockets")
-                yield parse(content)
+                yield parse(content, protocol)
 
     def end(self, found: Iterable[Found]) -> int:
-        """Reset these connections at both ends; how many there still were. Raises BpfError where
-        the kernel cannot (CONFIG_INET_DIAG_DESTROY)."""
+        """Reset these connections at both ends, give connected UDP sockets an error; how many
+        there still were. Raises BpfError where the kernel cannot (CONFIG_INET_DIAG_DESTROY)."""
         return sum(map(self._end, found))
 
     def _end(self, found: Found) -> bool:
@@ -108,13 +109,13 @@ def messages(raw: bytes) -> Iterator[tuple[int, bytes]]:
         at += (size + 3) & ~3
 
 
-def parse(content: bytes) -> Found:
+def parse(content: bytes, protocol: int) -> Found:
     """One struct inet_diag_msg with its attributes."""
     family, state = content[0], content[1]
     local_port, remote_port, local, remote = ENDS.unpack_from(content, 4)
     if family == socket.AF_INET:
         local, remote = MAPPED + local[:4], MAPPED + remote[:4]
-    name = ASK.pack(family, socket.IPPROTO_TCP, 0, 1 << state) + content[4 : 4 + 48]
+    name = ASK.pack(family, protocol, 0, 1 << state) + content[4 : 4 + 48]
     options = dict(attributes(content[SHOWN:])).get(SOCKOPT, b"\0")
     return Found(
         local, remote, local_port, remote_port, state, bool(options[0] & TRANSPARENT), name

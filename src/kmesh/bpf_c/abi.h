@@ -178,6 +178,12 @@ struct km_avoiding {
 };
 KM_ABI_ASSERT(km_avoiding, 8);
 
+/* An address whose workload is gone: sockets that are still bound to it are to end. */
+struct km_gone_key {
+	struct km_addr addr;
+};
+KM_ABI_ASSERT(km_gone_key, 16);
+
 /* A datagram that a pod sent: an answer to it may come in. */
 struct km_sent_key {
 	struct km_addr remote;

@@ -29,6 +29,7 @@ enum km_reason {
 	KM_OVER_CAPACITY, /* the policies of the workload do not fit the tables */
 	KM_UNLISTED, /* an address of the pod that the control plane does not know */
 	KM_MOVED, /* balanced, past an endpoint that did not take connections lately */
+	KM_GONE, /* bound to an endpoint that was removed: ended */
 	KM_REASONS = 32,
 };
 

@@ -137,6 +137,10 @@ KERNEL = _table(
      "are avoided no more (km_avoid)"),
     ("kmesh_avoided_endpoints", GAUGE, "",
      "Endpoints that a client avoids now, as they did not take its connection"),
+    ("kmesh_drain_waiting", GAUGE, "",
+     "Addresses of removed workloads whose remaining sockets are still to end (--drain)"),
+    ("kmesh_drain_addresses", COUNTER, "", "Such addresses whose time came"),
+    ("kmesh_drain_failures", COUNTER, "", "Looks at a pod's sockets for them that failed"),
     ("kmesh_slots_resting", GAUGE, "", "Endpoint slots that wait before they are used again"),
 )
 

@@ -58,6 +58,9 @@ REASONS: dict[Reason, Spelt] = {
         "Sent past an endpoint that did not take this client's connections lately.",
         "`GET /avoid` lists such endpoints; find out why they refuse or do not answer.",
     ),
+    Reason.GONE: Spelt(
+        "The socket was still bound to an endpoint that was removed a while ago: ended (--drain)."
+    ),
     Reason.OPENED: Spelt(
         "It would have been refused, and `--fail-open` lets it pass unsteered.",
         "Look at the other reasons of the same service for the cause.",

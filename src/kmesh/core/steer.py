@@ -23,7 +23,7 @@ from kmesh.core.render import Render, choose
 from kmesh.core.segments import Full, Segments, SegmentStatistics
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from kmesh.core.commands import Op, Owner
     from kmesh.core.guard_status import GuardLimits
@@ -92,6 +92,7 @@ class Steering:
             limits=limits,
         )
         self.started = False
+        self.left: Callable[[Workload, Workload | None], None] | None = None
         self._guarding = False
         self._render = Render(store, self.service_ids.get, self.workload_ids.get, bypass_waypoints)
         self._dirty = Dirty()
@@ -128,6 +129,8 @@ class Steering:
         """New, changed and (None) removed resources."""
         items = list(items)
         old = [self.store.workloads.get(name) for name, _ in items] if self.guards.peers.on else ()
+        if self.left is not None:
+            self._tell_left(self.left, items)
         self._dirty.add(self.store.apply(items))
         self.guards.peers.touch(*old, *(value for _, value in items))
         self._gone.update((name, None) for name, value in items if value is None)
@@ -137,6 +140,17 @@ class Steering:
                 if uid in names:
                     self._dirty_pods[cookie] = None
                     self.guards.mark()
+
+    def _tell_left(
+        self,
+        tell: Callable[[Workload, Workload | None], None],
+        items: Iterable[tuple[str, Workload | Service | None]],
+    ) -> None:
+        """Of the workloads that go or change; nobody has asked for the others."""
+        for name, value in items:
+            old = self.store.workloads.get(name)
+            if old is not None and old != value:
+                tell(old, value if isinstance(value, type(old)) else None)
 
     def start(self) -> None:
         """The control plane's first answer is whole: plan, and drop what it does not know."""

@@ -225,6 +225,11 @@ def json_value(raw: str) -> Json:
     return found
 
 
+def words(raw: str) -> frozenset[str]:
+    """Comma list of words; empty for none."""
+    return frozenset(word(part.strip()) for part in raw.split(",") if part.strip())
+
+
 def header_value(raw: str) -> str:
     """What may stand in an HTTP/2 header."""
     if not raw.isascii() or not raw.isprintable():

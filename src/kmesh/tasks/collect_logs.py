@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from kmesh.tasks.audit import Auditor
     from kmesh.tasks.avoid import AvoidList
     from kmesh.tasks.bpflog import BpfLogStatistics
+    from kmesh.tasks.drain import Drainer
     from kmesh.tasks.events import Events
     from kmesh.tasks.otlp import Otlp
     from kmesh.tasks.switches import Switchboard
@@ -39,6 +40,14 @@ def event_metrics(events: Events) -> Iterator[Metric]:
 def avoid_metrics(avoided: AvoidList) -> Iterator[Metric]:
     """Endpoints that are avoided now; picks that were moved are exits of the programs."""
     yield one("kmesh_avoided_endpoints", len(avoided.now()))
+
+
+def drain_metrics(drainer: Drainer) -> Iterator[Metric]:
+    """Removed endpoints; sockets that programs ended are exits of these."""
+    found = drainer.statistics()
+    yield one("kmesh_drain_waiting", found.waiting)
+    yield one("kmesh_drain_addresses", found.addresses)
+    yield one("kmesh_drain_failures", found.failures)
 
 
 def switch_metrics(switches: Switchboard) -> Iterator[Metric]:

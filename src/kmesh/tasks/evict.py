@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import logging
+from socket import IPPROTO_TCP
 from typing import TYPE_CHECKING, NamedTuple
 
 import anyio
 import anyio.lowlevel
-import anyio.to_thread
 
 from kmesh.bpf.sockets import LISTEN, OPEN
 from kmesh.errors import BpfError
+from kmesh.tasks.ender import Ender, Look
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from kmesh.bpf.sockets import Found, Sockets
+    from kmesh.bpf.sockets import Found
 
 log = logging.getLogger(__name__)
 
@@ -37,22 +38,16 @@ class Evictor:
     """``changed`` tells the cookies of pods whose policies differ now; ``run`` looks at their
     connections ``delay`` seconds later, or never when that is None.
 
-    ``evict`` lets a program judge and end the connections of a pod; where it says that this kernel
-    cannot (before Linux 6.5), ``sockets`` shows them and ``forbids`` judges each.
+    ``ender`` lets a program judge and end the connections of a pod; where this kernel has none,
+    ``forbids`` judges each.
     """
 
-    def __init__(
-        self,
-        delay: float | None,
-        evict: Callable[[int], bool],
-        sockets: Callable[[int], Sockets | None],
-        forbids: Callable[[Found], bool],
-    ) -> None:
-        self._delay = delay
-        self._evict, self._sockets, self._forbids = evict, sockets, forbids
+    def __init__(self, delay: float | None, ender: Ender, forbids: Callable[[Found], bool]) -> None:
+        self._delay, self._ender, self._forbids = delay, ender, forbids
+        self._look = Look("km_evict", IPPROTO_TCP, OPEN | 1 << LISTEN, self._judge)
         self._waiting: set[int] = set()
         self._wake = anyio.Event()
-        self._looks = self._failures = self._ended = 0
+        self._looks = self._failures = 0
 
     def changed(self, cookies: set[int]) -> None:
         """These pods are judged by other policies from now on."""
@@ -75,26 +70,16 @@ class Evictor:
         """End what is not allowed any more in one pod; an error is logged and counted."""
         self._looks += 1
         try:
-            if not await anyio.to_thread.run_sync(self._evict, cookie):
-                await self._look_by_hand(cookie)
+            await self._ender.look(cookie, self._look)
         except BpfError as error:
             self._failures += 1
             log.error("cannot end the connections of pod %d: %s", cookie, error)
 
     def statistics(self) -> EvictorStatistics:
         """For metrics and dumps."""
-        return EvictorStatistics(self._looks, self._failures, len(self._waiting), self._ended)
-
-    async def _look_by_hand(self, cookie: int) -> None:
-        sockets = await anyio.to_thread.run_sync(self._sockets, cookie)
-        if sockets is None:
-            return
-        try:
-            found = await anyio.to_thread.run_sync(sockets.list, OPEN | 1 << LISTEN)
-            forbidden = await self._judge(found)
-            self._ended += await anyio.to_thread.run_sync(sockets.end, forbidden)
-        finally:
-            sockets.close()
+        return EvictorStatistics(
+            self._looks, self._failures, len(self._waiting), self._ender.by_hand
+        )
 
     async def _judge(self, found: list[Found]) -> list[Found]:
         """Only what came in is judged: connections to a port on which somebody listens."""
