@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 
 from kmesh.core.drain import Draining
 from kmesh.core.model import Trait
+from kmesh.core.segments import Segments
 from kmesh.core.steer import Steering
 from kmesh.core.store import Store
 from tests.core.meshes import WEB, service, uid, workload
-from tests.core.test_steer import Segments
 
 ADDRESSES = [workload("a", f"10.0.0.{i}").addresses[0] for i in range(4)]
 

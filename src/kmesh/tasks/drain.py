@@ -87,21 +87,24 @@ class Drainer:
         def owned(addr: bytes) -> bool:
             return store.claims.owner(store.home.network, addr) is not None
 
+        by_program = "km_gone" in self._plane.maps
         gone = self._draining.take(self._clock(), owned, MOST)
         if not gone:
             return
         self._addresses += len(gone)
         self._gone = frozenset(gone)
         try:
-            await self._writer.ask(lambda: self._mark(gone))
+            if by_program:
+                await self._writer.ask(lambda: self._mark(gone))
             for cookie in sorted(self._writer.steering.pods.wanted):
                 await self._look(cookie)
         except BpfError as error:
             self._failures += 1
             log.error("cannot end what is bound to removed endpoints: %s", error)
         finally:
-            with anyio.CancelScope(shield=True):
-                await self._writer.ask(lambda: self._unmark(gone))
+            if by_program:
+                with anyio.CancelScope(shield=True):
+                    await self._writer.ask(lambda: self._unmark(gone))
 
     async def _look(self, cookie: int) -> None:
         try:
@@ -114,14 +117,12 @@ class Drainer:
         return [each for each in found if each.remote in self._gone]
 
     def _mark(self, gone: list[bytes]) -> None:
-        fd = self._plane.maps.get("km_gone")
-        for addr in gone if fd is not None else ():
-            lib.update(fd, GoneKey(addr).pack(), bytes(4))
+        for addr in gone:
+            lib.update(self._plane.maps["km_gone"], GoneKey(addr).pack(), bytes(4))
 
     def _unmark(self, gone: list[bytes]) -> None:
-        fd = self._plane.maps.get("km_gone")
-        for addr in gone if fd is not None else ():
-            lib.delete(fd, GoneKey(addr).pack())
+        for addr in gone:
+            lib.delete(self._plane.maps["km_gone"], GoneKey(addr).pack())
 
     def statistics(self) -> DrainStatistics:
         """For metrics and dumps."""
