@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 EVERY = 0.2  # seconds between two rounds at least
+WITHIN = 1.0  # seconds for the last word of a round that is cut off
 MOST = 1024  # addresses of one round
 
 
@@ -103,8 +104,8 @@ class Drainer:
             log.error("cannot end what is bound to removed endpoints: %s", error)
         finally:
             if by_program:
-                with anyio.CancelScope(shield=True):
-                    await self._writer.ask(lambda: self._unmark(gone))
+                with anyio.move_on_after(WITHIN, shield=True):
+                    await self._writer.ask(self._unmark)
 
     async def _look(self, cookie: int) -> None:
         try:
@@ -117,12 +118,14 @@ class Drainer:
         return [each for each in found if each.remote in self._gone]
 
     def _mark(self, gone: list[bytes]) -> None:
+        self._unmark()  # what a round left that was cut off
         for addr in gone:
             lib.update(self._plane.maps["km_gone"], GoneKey(addr).pack(), bytes(4))
 
-    def _unmark(self, gone: list[bytes]) -> None:
-        for addr in gone:
-            lib.delete(self._plane.maps["km_gone"], GoneKey(addr).pack())
+    def _unmark(self) -> None:
+        fd = self._plane.maps["km_gone"]
+        for key, _ in list(lib.rows(fd)):
+            lib.delete(fd, key)
 
     def statistics(self) -> DrainStatistics:
         """For metrics and dumps."""
