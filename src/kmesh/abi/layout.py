@@ -1298,4 +1298,4 @@ class GoneKey(NamedTuple):
         return map(cls._make, _GONE_KEY.iter_unpack(raw))
 
 
-FINGERPRINT = bytes.fromhex("9777322335db84ce772670b9a50dbc6d5525af93e137cfb8fbdb76ad03b479fc")
+FINGERPRINT = bytes.fromhex("e10f1b0120aa188c8b70d80d3be3c95023a822383ef088e4a6babaf62e3a4ab0")
