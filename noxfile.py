@@ -14,7 +14,7 @@ nox.options.reuse_existing_virtualenvs = True
 nox.options.sessions = ["lint", "types", "bpf", "tests"]
 
 BENCHES = ("decode", "tables", "converge", "connect", "authz", "render", "observe", "dumps")
-LONG_BENCHES = ("mesh", "scale", "compare")  # only when they are asked for
+ON_REQUEST = ("mesh", "scale", "compare", "report")
 
 
 def install(session: nox.Session, *extras: str) -> None:
@@ -70,7 +70,7 @@ def bench(session: nox.Session) -> None:
     """Benchmarks by name, the short ones without: ``./run bench -- decode connect``. What follows
     the names is given to each: ``./run bench -- mesh --quick``."""
     install(session, "test", "bench")
-    known = (*BENCHES, *LONG_BENCHES)
+    known = (*BENCHES, *ON_REQUEST)
     names = list(itertools.takewhile(known.__contains__, session.posargs))
     arguments = session.posargs[len(names) :]
     if arguments and not names:

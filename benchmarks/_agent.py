@@ -57,6 +57,7 @@ class Client(http.client.HTTPConnection):
         self.request(method, path, body)
         answer = self.getresponse()
         text = answer.read()
+        self.close()  # the agent ends connections that say nothing for a while
         if answer.status >= 400:
             raise Failed(f"{method} {path}: {answer.status} {text.decode()}")
         return json.loads(text)

@@ -16,7 +16,7 @@ from typing import Any
 
 from benchmarks import harness
 from benchmarks._stage import Failed, Stage, privately
-from benchmarks.mesh import report, scenarios, tools
+from benchmarks.mesh import memory, report, scenarios, tools
 from benchmarks.mesh.contend import Options
 from benchmarks.mesh.run import AGAIN, DIRECT, MAKERS, Show, rows
 from benchmarks.mesh.scenarios import FULL, QUICK, SCENARIOS, Plan
@@ -26,9 +26,14 @@ DEFAULT = (DIRECT, "kmesh", "nft", "envoy-sidecar", "envoy-node", "envoy-node-ou
 
 
 def everything(
-    stage: Stage, contenders: list[str], chosen: list[str], plan: Plan, options: Options
+    stage: Stage,
+    contenders: list[str],
+    chosen: list[str],
+    plan: Plan,
+    options: Options,
+    sizes: tuple[int, ...],
 ) -> dict[str, Any]:
-    """The whole benchmark on a stage."""
+    """The whole benchmark on a stage; ``sizes`` are the meshes of which memory is measured."""
     missing = tools.install(tools.needed(chosen))
     all_cases = [case for case in scenarios.cases(chosen, plan) if case.tool not in missing]
     show = Show(stage, plan, options)
@@ -38,6 +43,7 @@ def everything(
     found = rows(show.turns(all_cases), list(show.contenders))
     for one in show.contenders.values():
         one.check()
+    held = memory.measure(stage, sizes) if sizes else []
     failed = {f"{name}, {case.scenario}, {case.name}": why
               for (name, case), why in show.failed.items()}  # fmt: skip
     return {
@@ -46,6 +52,7 @@ def everything(
         "tools": {name: tools.version(name) for name in tools.needed(chosen)
                   if name not in missing},
         "rows": found,
+        "memory": held,
         "missing": missing | show.missing | failed,
     }  # fmt: skip
 
@@ -58,6 +65,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
                         help=f"comma list of {', '.join(MAKERS)}")  # fmt: skip
     parser.add_argument("--scenario", type=_names(parser, SCENARIOS), default=list(SCENARIOS),
                         help=f"comma list of {', '.join(SCENARIOS)}")  # fmt: skip
+    parser.add_argument("--memory", action="store_true", help="also memory by size of the mesh")
     parser.add_argument("--rounds", type=int, help="turns of each case")
     parser.add_argument("--quick", action="store_true", help="a few seconds, numbers of no worth")
     parser.add_argument("--results", type=Path, help="folder of mesh.json")
@@ -85,11 +93,12 @@ def main() -> None:
     if args.rounds:
         plan = plan._replace(rounds=args.rounds)
     contenders = [DIRECT, *(name for name in args.contenders if name != DIRECT)]
+    sizes = (memory.QUICK_SIZES if args.quick else memory.SIZES) if args.memory else ()
     options = Options(plan.services, plan.endpoints)
     interrupts = Interrupts()
     try:
         with interrupts.raised(), Stage(interrupts.held) as stage:
-            results = everything(stage, contenders, args.scenario, plan, options)
+            results = everything(stage, contenders, args.scenario, plan, options, sizes)
     except Interrupted as signal:
         sys.exit(f"stopped by {signal}; everything was removed")
     except Failed as failed:

@@ -18,6 +18,11 @@ def show(results: dict[str, Any]) -> None:
     if results["rows"]:
         others = max(row["others"] for row in results["rows"])
         print(f"others used up to {others:.2f} CPUs in the turns kept")
+    if results["memory"]:
+        held = [(row["way"], f"{row['workloads']:,}", f"{row['process_mib']:.1f}",
+                 f"{row['maps_mib']:.1f}") for row in results["memory"]]  # fmt: skip
+        columns = ("way", "workloads", "process MiB", "maps MiB")
+        harness.show("mesh: memory, idle", columns, held)
     for name, why in results["missing"].items():
         print(f"not measured: {name}: {why}")
 

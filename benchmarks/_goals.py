@@ -1,0 +1,83 @@
+"""The goals, against the numbers of a run: what was reached, in sentences' worth of table."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+Json = dict[str, Any]
+
+
+class Goal(NamedTuple):
+    """``found`` is the worst number that counts; ``met`` None when nothing was measured."""
+
+    what: str
+    wanted: str
+    found: str
+    met: bool | None
+
+
+def of_mesh(results: Json) -> list[Goal]:
+    """Traffic and connections."""
+    rows = results["rows"]
+    kept = [row["rate_ratio"]["median"] for row in _of(rows, "long", "kmesh")]
+    short = [row["rate_ratio"]["median"] for row in _of(rows, "short", "kmesh")]
+    found = [
+        _least("requests on open connections, x direct", kept, 0.97),
+        _least("short connections, x direct", short, 0.90),
+    ]
+    for proxy in ("envoy-node", "envoy-node-out"):
+        rates, costs = _against(rows, proxy)
+        found.append(_least(f"requests per second, x {proxy}", rates, 2.0))
+        found.append(_most(f"CPU per request, x {proxy}", costs, 0.5))
+    return found
+
+
+def of_scale(results: Json) -> list[Goal]:
+    """The control plane's side, on the largest mesh."""
+    curve = results["curves"].get("workloads")
+    if curve is None:
+        return []
+    cold, events = curve["points"][-1]["cold"], curve["events"]
+    churn = [events[name]["visible_ms"]["p99"] for name in events if name == "churn 1,000/s"]
+    stalls = [cold["stall_cpu_ms"], *(one["stall_cpu_ms"] for one in events.values())]
+    return [
+        _most("CPU of a reconnect without changes, x cold start",
+              [events["reconnect"]["cpu_s"] / cold["cpu_s"]], 0.05),
+        _most("change visible, p99 ms at 1,000/s", churn, 20),
+        _most("longest stall of the loop by its own computing, ms", stalls, 10),
+        _most("peak RSS of a cold start, MiB", [cold["peak_rss_mib"]], 150),
+        _most("kernel memory of all maps, MiB", [cold["map_mib"]], 30),
+    ]  # fmt: skip
+
+
+def _of(rows: list[Json], scenario: str, way: str) -> list[Json]:
+    return [row for row in rows if (row["scenario"], row["way"]) == (scenario, way)]
+
+
+def _against(rows: list[Json], proxy: str) -> tuple[list[float], list[float]]:
+    """kmesh's rates and CPU against a proxy's, in the cases without a fixed rate; within a case
+    both are ratios to direct of the same turns."""
+    rates, costs = [], []
+    for scenario in ("long", "short"):
+        pairs = zip(_of(rows, scenario, "kmesh"), _of(rows, scenario, proxy), strict=False)
+        for mine, theirs in pairs:
+            rates.append(mine["rate_ratio"]["median"] / theirs["rate_ratio"]["median"])
+            costs.append(mine["cpu_us_ratio"]["median"] / theirs["cpu_us_ratio"]["median"])
+    return rates, costs
+
+
+def _least(what: str, values: list[float], wanted: float) -> Goal:
+    if not values:
+        return Goal(what, f">= {wanted:g}", "", None)
+    return Goal(what, f">= {wanted:g}", _text(values), min(values) >= wanted)
+
+
+def _most(what: str, values: list[float], wanted: float) -> Goal:
+    if not values:
+        return Goal(what, f"<= {wanted:g}", "", None)
+    return Goal(what, f"<= {wanted:g}", _text(values), max(values) <= wanted)
+
+
+def _text(values: list[float]) -> str:
+    shown = [f"{one:.2f}" if abs(one) < 10 else f"{one:.0f}" for one in values]
+    return " / ".join(shown)

@@ -1,0 +1,89 @@
+"""Memory of contenders that hold a mesh, idle, by its size."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmarks import _agent, _envoy, _nft, dataset
+from benchmarks._server import Server
+from benchmarks._stage import Place, end, listening, settle
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from benchmarks._stage import Stage
+
+SIZES = (0, 1000, 10_000, 100_000)
+QUICK_SIZES = (0, 1000)
+MIB = 1 << 20
+ENVOY_MOST = 10_000  # 5,000 clusters take it a minute and a gigabyte
+
+
+def measure(stage: Stage, sizes: tuple[int, ...]) -> list[dict[str, Any]]:
+    """One row for each contender with a process and each size. Raises Failed."""
+    rows = []
+    for size in sizes:
+        rows.append(_row("kmesh", size, *_kmesh(stage, size)))
+        if size <= ENVOY_MOST and _envoy.binary() is not None:
+            rows.append(_row("envoy, each proxy", size, *_one_envoy(stage, size)))
+    return rows
+
+
+def _row(way: str, size: int, process: int, maps: int) -> dict[str, Any]:
+    return {"way": way, "workloads": size, "process_mib": process / MIB, "maps_mib": maps / MIB}
+
+
+def _kmesh(stage: Stage, size: int) -> tuple[int, int]:
+    server = Server(stage)
+    services = size // dataset.ENDPOINTS
+    server.call("mesh", workloads=size, services=services)
+    with _agent.running(stage, server.address, f"memory-{size}") as agent:
+        agent.wait(_agent.synced(size, services))
+        found = resident(agent.process.pid), sum(agent.maps().values())
+    server.end()
+    return found
+
+
+def _one_envoy(stage: Stage, size: int) -> tuple[int, int]:
+    path, cgroup = stage.folder / f"memory-{size}.json", stage.cgroup(f"memory-envoy-{size}")
+    path.write_text(json.dumps(config(size)))
+    program = _envoy.binary()
+    assert program is not None
+    netns = stage.namespace()
+    process = stage.start(_envoy.command(program, path), Place(netns, cgroup))
+    listening(process.pid, _nft.OUTBOUND_PORT)
+    settle([cgroup])
+    time.sleep(0.5)  # its threads give back what starting took
+    found = resident(process.pid)
+    with stage.held():
+        end(process)
+    return found, 0
+
+
+def config(size: int) -> dict[str, Any]:
+    """Envoy with the services and endpoints of a mesh of so many workloads."""
+    services = size // dataset.ENDPOINTS
+    names = {(_dotted(dataset.service_address(i)), 80): f"service-{i}" for i in range(services)}
+    clusters = [
+        _envoy.static(name, list(_endpoints(index))) for index, name in enumerate(names.values())
+    ]
+    listener = _envoy.captured("", _nft.OUTBOUND_PORT, names, _envoy.PASS)
+    return _envoy.bootstrap([listener], [*clusters, _envoy.original(_envoy.PASS)])
+
+
+def _endpoints(service: int) -> Iterator[str]:
+    for index in range(dataset.ENDPOINTS):
+        yield f"{_dotted(dataset.pod_address(service * dataset.ENDPOINTS + index))}:8080"
+
+
+def _dotted(address: bytes) -> str:
+    return ".".join(map(str, address))
+
+
+def resident(pid: int) -> int:
+    """Bytes of a process, what it shares with others in equal parts."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))

@@ -1,0 +1,149 @@
+"""Tables and charts from the JSON of a run."""
+
+from __future__ import annotations
+
+import json
+import sys
+import xml.etree.ElementTree as ET
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from benchmarks import _goals, _markdown
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def ratio(median: float) -> dict[str, float]:
+    return {"median": median, "low": median, "high": median}
+
+
+def way(scenario: str, case: str, name: str, rate: float, cpu: float) -> dict[str, Any]:
+    times = {f"p{part}_us": float(part) for part in (50, 90, 99, 999)}
+    return times | {
+        "scenario": scenario, "case": case, "way": name, "turns": 3, "others": 0.1,
+        "rate": 1000 * rate, "rate_ratio": ratio(rate), "cpu_us": 10 * cpu,
+        "cpu_us_ratio": ratio(cpu), "proxy_us": 1.0,
+    }  # fmt: skip
+
+
+CASES = (("long", "1 open"), ("short", "1 at a time"), ("qps", "2,000/s"))
+
+
+def mesh(kmesh: float = 1.0, node: float = 0.3) -> dict[str, Any]:
+    facts = dict.fromkeys(("version", "balances", "redirection", "encryption", "identity"), "x")
+    numbers = {"direct": (1, 1), "kmesh": (kmesh, 1.0), "envoy-node": (node, 4.0)}
+    return {
+        "plan": {"rounds": 5, "tool_rounds": 2},
+        "contenders": dict.fromkeys(numbers, facts),
+        "rows": [way(*case, name, *each) for case in CASES for name, each in numbers.items()],
+        "memory": [{"way": "kmesh", "workloads": 1000, "process_mib": 50.0, "maps_mib": 20.0}],
+        "missing": {"hey": "hey is not installed"},
+    }
+
+
+def scale() -> dict[str, Any]:
+    cold = {"cpu_s": 2.0, "acked_s": 1.0, "stall_ms": 9.0, "stall_cpu_ms": 8.0,
+            "peak_rss_mib": 140.0, "map_mib": 29.0}  # fmt: skip
+    spread = {"p50": 1.0, "p99": 9.0, "max": 20.0}
+    event = {"cpu_s": 0.05, "stall_ms": 5.0, "stall_cpu_ms": 4.0, "acked_ms": spread}
+    points = [{"size": size, "resources": size, "cold": cold} for size in (1000, 2000)]
+    fit = {"exponent": 1.0, "factor": 1.0, "steps": [1.0], "super_linear": []}
+    events = {
+        "reconnect": event | {"changed": 0},
+        "churn 1,000/s": event | {"resources": 9, "visible_ms": spread},
+    }
+    curve = {"points": points, "fit": {"cpu_s": fit, "map_mib": fit}, "events": events}
+    return {"curves": {"workloads": curve}, "failed": {"address ranges": "refused"}}
+
+
+MACHINE = {"cpus": 2, "cpu": "x", "kernel": "6.1", "python": "3.11", "taken": "today"}
+
+
+def test_text_outside_of_the_markers_stays() -> None:
+    text = "a\n<!-- mesh -->\nold\n<!-- /mesh -->\nb\n<!-- scale --><!-- /scale -->\n"
+    filled = _markdown.fill(text, "mesh", r"new \1 text")
+    assert filled == (
+        "a\n<!-- mesh -->\nnew \\1 text\n<!-- /mesh -->\nb\n<!-- scale --><!-- /scale -->\n"
+    )
+    assert _markdown.fill(filled, "mesh", r"new \1 text") == filled
+
+
+@pytest.mark.parametrize(
+    "text", ["", "<!-- mesh -->", "<!-- /mesh --><!-- mesh -->", 2 * "<!-- mesh --><!-- /mesh -->"]
+)
+def test_markers_have_to_be_there_once(text: str) -> None:
+    with pytest.raises(_markdown.NoPlace, match="once each"):
+        _markdown.fill(text, "mesh", "x")
+
+
+def test_every_row_of_a_run_is_in_the_tables() -> None:
+    text = _markdown.mesh({"machine": MACHINE, "results": mesh()})
+    lines = text.splitlines()
+    for scenario, case in CASES:
+        assert f"**{scenario}**" in lines
+        for name in ("direct", "kmesh", "envoy-node"):
+            assert sum(line.startswith(f"| {case} | {name} |") for line in lines) == 1
+    assert "Not measured: hey: hey is not installed" in lines
+    assert "| kmesh | 1,000 | 50.0 | 20.0 |" in lines
+    assert "2 x x, Linux 6.1" in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("kmesh", "node", "met"),
+    [
+        (1.0, 0.3, [True, True, True, True]),
+        (0.95, 0.3, [False, True, True, True]),
+        (0.89, 0.3, [False, False, True, True]),
+        (1.0, 0.6, [True, True, False, True]),
+    ],
+)
+def test_goals_of_traffic(kmesh: float, node: float, met: list[bool]) -> None:
+    goals = _goals.of_mesh(mesh(kmesh, node))
+    assert [one.met for one in goals] == [*met, None, None]  # nobody was envoy-node-out
+
+
+def test_goals_of_scale() -> None:
+    assert all(one.met for one in _goals.of_scale(scale()))
+    results = scale()
+    results["curves"]["workloads"]["events"]["churn 1,000/s"]["stall_cpu_ms"] = 11.0
+    results["curves"]["workloads"]["events"]["reconnect"]["cpu_s"] = 0.2
+    assert [one.met for one in _goals.of_scale(results)] == [False, True, False, True, True]
+    text = _markdown.scale({"machine": MACHINE, "results": results})
+    assert "**missed**" in text
+    assert "Failed: address ranges: refused" in text
+    assert "| churn 1,000/s | 9 | 0.05 | 1.0 / 9.0 / 20.0 | 1.0 / 9.0 / 20.0 |" in text
+
+
+def test_the_readme_and_its_charts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("matplotlib")
+    from benchmarks import report
+
+    for name, results in (("mesh", mesh()), ("scale", scale())):
+        (tmp_path / f"{name}.json").write_text(json.dumps({"machine": MACHINE, "results": results}))
+    readme = tmp_path / "README.md"
+    readme.write_text("".join(f"<!-- {name} -->\n<!-- /{name} -->\n" for name in report.PARTS))
+    options = ["report", "--results", str(tmp_path), "--readme", str(readme)]
+    monkeypatch.setattr(sys, "argv", options)
+    report.main()
+    once = readme.read_text()
+    charts = {path.name: path.read_bytes() for path in (tmp_path / "charts").iterdir()}
+    assert len(charts) == 4
+    for content in charts.values():
+        assert ET.fromstring(content).tag.endswith("svg")
+    assert b"envoy-node" in charts["mesh-rate.svg"]
+    report.main()
+    assert readme.read_text() == once
+    again = {path.name: path.read_bytes() for path in (tmp_path / "charts").iterdir()}
+    assert again == charts
+    readme.write_text("no place")
+    with pytest.raises(SystemExit, match="once each"):
+        report.main()
+
+
+def test_the_readme_has_the_places() -> None:
+    from benchmarks.report import PARTS, README
+
+    for name in PARTS:
+        assert _markdown.fill(README.read_text(), name, "x")
