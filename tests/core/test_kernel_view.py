@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from kmesh.abi.check import seal
 from kmesh.abi.layout import Slot, Vip, VipAction, VipKey
 from kmesh.core import addr
@@ -10,13 +12,17 @@ from kmesh.core.audit import compare_record
 from kmesh.core.kernel_view import (
     Namer,
     backend,
-    endpoints,
+    endpoint,
     frontend,
     missing,
     record,
     service,
+    weigh,
 )
 from kmesh.core.plan import Realised
+
+if TYPE_CHECKING:
+    import pytest
 
 NAMES = Namer({7: "shop/web"}.get, {1: "a", 2: "b"}.get)  # type: ignore[arg-type]
 KEY = VipKey(addr.parse("10.9.0.1"), 0, 80, 128, 0).pack()
@@ -43,11 +49,14 @@ def test_a_balanced_record() -> None:
         "upstreamId": "shop/web", "address": "10.9.0.1", "port": 80, "view": 0,
         "action": "balance", "reason": "balanced",
     }  # fmt: skip
-    shape = service(found)
+    *_, weights = weigh(found)
+    assert weights is not None
+    shape = service(found, weights)
     assert (shape["endpointCount"], shape["lbPolicy"]) == ("2", "BALANCE")
     assert (shape["servicePort"], shape["targetPort"]) == ("80", "8080")
-    assert [(row["backendUid"], row["slots"]) for row in endpoints(found, NAMES)] == [
-        ("a", 2), ("b", 1),
+    ends = [endpoint(found, Slot.unpack(raw), count, NAMES) for raw, count in weights.items()]
+    assert [(row["backendUid"], row["port"], row["slots"]) for row in ends] == [
+        ("a", 8080, 2), ("b", 8080, 1),
     ]  # fmt: skip
 
 
@@ -55,12 +64,12 @@ def test_a_record_that_the_programs_do_not_believe() -> None:
     raw = bytearray(value())
     raw[0] ^= 1
     found = record(KEY, bytes(raw), slots(), NAMES)
-    assert (found.action, found.reason, found.slots) == ("none", "inconsistent", ())
+    assert (found.action, found.reason, found.slots) == ("none", "inconsistent", b"")
 
 
 def test_slots_of_another_generation_are_not_shown() -> None:
     found = record(KEY, value(gen=GEN + 1), slots(), NAMES)
-    assert found.slots == ()
+    assert found.slots == b""
 
 
 def test_what_differs_from_what_was_planned() -> None:
@@ -79,3 +88,17 @@ def test_what_differs_from_what_was_planned() -> None:
 def test_a_backend() -> None:
     found = backend("a", addr.parse("10.1.0.1"), ["shop/web"])
     assert (found["ip"], found["serviceCount"], found["services"]) == ("10.1.0.1", 1, ["shop/web"])
+
+
+def test_an_endpoint_without_a_port_of_its_own_is_reached_at_that_of_the_service() -> None:
+    found = record(KEY, value(), slots(), NAMES)
+    slot = Slot(addr.parse("10.1.0.1"), 1, 0, 0)
+    assert endpoint(found, slot, 1, NAMES)["port"] == 8080
+    assert endpoint(found._replace(target_port=0), slot, 1, NAMES)["port"] == 80
+
+
+def test_slots_are_counted_a_piece_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kmesh.core.kernel_view.AT_ONCE", 2)
+    found = list(weigh(record(KEY, value(), slots(), NAMES)))
+    assert found[:-1] == [None, None]
+    assert sorted((found[-1] or {}).values()) == [1, 2]

@@ -186,7 +186,8 @@ def test_dump_documents(cluster: Cluster, capsys: Screen) -> None:
 
 def test_dump_of_the_kernel(cluster: Cluster, capsys: Screen) -> None:
     cluster.agents["kmesh-a"].answers["/debug/config_dump/bpf/dual-engine"] = {
-        "frontends": [{"upstreamId": "shop/web"}],
+        "frontends": [{"upstreamId": "shop/web", "address": "10.9.0.1", "port": 80, "view": 0,
+                       "action": "balance", "reason": "balanced", "differs": ""}],
         "services": [{"endpointCount": "1, 0", "lbPolicy": "FAILOVER", "servicePort": "80",
                       "targetPort": "8080", "waypointAddr": "", "waypointPort": 0}],
         "endpoints": [{"backendUid": "Kubernetes//Pod/shop/web-0"}],
@@ -198,19 +199,19 @@ def test_dump_of_the_kernel(cluster: Cluster, capsys: Screen) -> None:
         capsys.readouterr().out
         == """\
 frontends
-UPSTREAM_ID
-shop/web
+ADDRESS    PORT   VIEW   UPSTREAM_ID   ACTION    REASON     DIFFERS
+10.9.0.1   80     0      shop/web      balance   balanced
 
 services
-ENDPOINT_COUNT   LB_POLICY   SERVICE_PORT   TARGET_PORT   WAYPOINT_ADDR
-1, 0             FAILOVER    80             8080
+SERVICE_PORT   TARGET_PORT   LB_POLICY   ENDPOINT_COUNT
+80             8080          FAILOVER    1, 0
 
 endpoints
 BACKEND_UID
 Kubernetes//Pod/shop/web-0
 
 backends
-IP         SERVICE_COUNT   SERVICES   WAYPOINT_ADDR   WAYPOINT_PORT
+IP         SERVICE_COUNT   SERVICES
 10.0.0.1   1               shop/web
 
 workloadPolicies
@@ -224,7 +225,9 @@ def test_a_mode_that_the_agent_has_not(cluster: Cluster, capsys: Screen) -> None
     path = "/debug/config_dump/kernel-native"
     cluster.agents["kmesh-a"].answers[path] = (400, b"\tInvalid Client Mode\n")
     assert cluster.run("dump", "kmesh-a", "kernel-native") == 1
-    assert f"GET {path}: 400 Invalid Client Mode" in capsys.readouterr().err
+    shown = capsys.readouterr().err
+    assert f"GET {path}: 400 Invalid Client Mode" in shown
+    assert "Ask for dual-engine: agents of this build have no other engine." in shown
 
 
 def test_a_mode_that_nobody_has(cluster: Cluster) -> None:

@@ -7,13 +7,14 @@ import json
 import os
 from base64 import b64decode
 from typing import TYPE_CHECKING, Any
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 import pytest
 
 from kmesh.abi.layout import VipKey
 from kmesh.bpf import lib
 from kmesh.cli.client import AgentRefused, Client
+from kmesh.core.openapi import OPERATIONS
 from kmesh.ctl.main import main
 from kmesh.wire.dump import dump
 from tests.e2e.agent import environment
@@ -184,6 +185,25 @@ def test_dumps_are_filtered(running: Running) -> None:
         assert caught.value.code == "KM1708"
 
 
+def test_the_kernel_s_dump_is_filtered_and_a_table(running: Running) -> None:
+    path = "/debug/config_dump/bpf/dual-engine"
+    found = running.admin.get(path, {"namespace": "shop"})
+    assert (found["frontends"], found["endpoints"]) == ([], [])
+    assert running.admin.get(path, {"name": "web", "limit": 1})["frontends"][0]["port"] in (0, 80)
+    with pytest.raises(AgentRefused) as caught:
+        running.admin.get(path, {"since": 1})
+    assert caught.value.code == "KM1708"
+    for each, words in (
+        (path, ("ADDRESS", "DIFFERS")), ("/config_dump", ("HOSTNAME",)),
+        ("/debug/resources", ("VIPS",)),
+    ):  # fmt: skip
+        asked = Request(f"http://{running.address}{each}", headers={"Accept": "text/plain"})
+        with urlopen(asked, timeout=30) as response:
+            assert response.headers["Content-Type"].startswith("text/plain"), each
+            text = response.read().decode()
+        assert all(word in text for word in words), each
+
+
 def test_dumps_since_a_revision(running: Running, plane: Plane) -> None:
     path = "/debug/config_dump/dual-engine"
     with urlopen(f"http://{running.address}{path}", timeout=30) as response:
@@ -228,17 +248,34 @@ def test_resources_are_those_that_came(running: Running) -> None:
     assert dump(Resource(CLIENT, row["version"], raw, value))["workloadIps"] == ["10.1.0.1"]
 
 
-def test_secrets_are_in_no_dump(
+def test_secrets_are_in_no_answer(
     agent: Agent, plane: Plane, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Whatever is asked, at every listener, with every way to give a secret to the agent."""
     token = "a-token-that-nobody-may-see"
     plane.apply(*MESH)
-    known = {**environment(), "AUTH_TOKEN": token, "XDS_HEADER_X-SECRET": token}
-    monkeypatch.setattr("tests.e2e.agent.environment", lambda: known)
-    agent.start_synced()
-    assert Client(agent.run_dir).get("/config_dump")["config"]["authToken"] == "[redacted]"
-    for path in ("/config_dump", "/state", "/debug/tasks", "/debug/queues", "/debug/resources"):
-        assert token not in Client(agent.run_dir).text(path), path
+    secrets = {
+        "AUTH_TOKEN": token,
+        "XDS_HEADER_X-SECRET": token,
+        "ISTIO_META_API_TOKEN": token,
+        "ISTIO_METAJSON_CREDENTIALS": json.dumps({"password": token, "list": [{"secret": token}]}),
+        "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://me:{token}@127.0.0.1:{free_port()}",
+    }
+    monkeypatch.setattr("tests.e2e.agent.environment", lambda: {**environment(), **secrets})
+    metrics = free_port()
+    agent.start_synced("--metrics-address", f"127.0.0.1:{metrics}")
+    client = Client(agent.run_dir)
+    config = client.get("/config_dump")["config"]
+    assert config["authToken"] == "[redacted]"
+    assert config["metadata"] == {"API_TOKEN": "[redacted]"}
+    asked = {"/debug/profile": {"seconds": "0.1"}, "/top/service": {"key": "default/web"},
+             "/why": {"source": "default/client", "destination": "10.9.0.1:80"}}  # fmt: skip
+    paths = {each.path for each in OPERATIONS if each.method == "get"} - {"/events"}
+    assert len(paths) > 20
+    for path in sorted({*paths, "/enrol"}):
+        assert token not in client.text(path, asked.get(path)), path
+    agent.until(lambda _: token not in Client(address=f"127.0.0.1:{metrics}").text("/metrics"))
+    assert token not in agent.logs.read_text()
 
 
 def test_what_runs_inside(running: Running) -> None:
@@ -247,14 +284,17 @@ def test_what_runs_inside(running: Running) -> None:
     keys = {"gitVersion", "gitCommit", "gitTreeState", "buildDate", "goVersion", "compiler",
             "platform"}  # fmt: skip
     assert keys <= set(admin.get("/version"))
-    assert {"mailbox", "writer", "ring", "events"} == set(admin.get("/debug/queues"))
+    queues = admin.get("/debug/queues")
+    assert {"mailbox", "writer", "ring", "events", "access_log"} == set(queues)
     tasks = admin.get("/debug/tasks")["tasks"]
     (writer,) = (row for row in tasks if row["name"].endswith("Writer.run"))
-    assert writer["where"]
+    assert writer["where"].startswith("kmesh."), "the line of ours at which it waits"
     maps: dict[str, Any] = {row["name"]: row for row in admin.get("/debug/maps")}
     assert (maps["km_vip"]["type"], maps["km_vip"]["limit"]) == ("hash", 1_000_000)
     links = {row["link"]: row["program"]["name"] for row in admin.get("/debug/links")}
     assert links["connect4"] == "km_connect4"
+    kinds = {row["program"]["type"] for row in admin.get("/debug/links")}
+    assert {"cgroup_sock_addr", "sk_lookup"} <= kinds
 
 
 def test_profiles(running: Running) -> None:

@@ -11,17 +11,24 @@ from typing import TYPE_CHECKING, Any, cast
 import orjson
 import pytest
 
+from kmesh.bpf.fake import FakeKernel
 from kmesh.config import parse
 from kmesh.core.changes import Changes
+from kmesh.core.commands import VIP
 from kmesh.core.events import ADDRESS
 from kmesh.core.model import Resource, Service, Workload
+from kmesh.core.segments import Segments
+from kmesh.core.steer import Steering
 from kmesh.core.store import Store
 from kmesh.core.views import Chosen
 from kmesh.tasks import stream
 from kmesh.tasks.dumps import Dumps
 from kmesh.tasks.filters import Asked
+from kmesh.tasks.kernel_dump import KernelDump, Source
 from kmesh.wire import convert
 from kmesh.wire.gen.istio import workload as wds
+from tests.core.meshes import WEB, service, workload
+from tests.core.test_law import slices
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -54,12 +61,12 @@ def mesh(count: int) -> Dumps:
         )  # fmt: skip
         held[uid] = Resource(uid, "1", bytes(message), convert.address(message))
     front = wds.NetworkAddress(address=b"\x0a\x60\0\1")
-    service = wds.Address(
+    whole = wds.Address(
         service=wds.Service(
             name="all", namespace="ns", hostname="all.example", addresses=[front], ports=ports.ports
         )
     )
-    held[SERVICE] = Resource(SERVICE, "1", bytes(service), convert.address(service))
+    held[SERVICE] = Resource(SERVICE, "1", bytes(whole), convert.address(whole))
     store = Store()
     store.apply((name, cast("Workload | Service", each.value)) for name, each in held.items())
     pods = SimpleNamespace(wanted={7: "c//Pod/ns0/pod-0", 8: "c//Pod/ns1/pod-1"}, rows={7: None})
@@ -143,9 +150,9 @@ def test_a_large_dump_is_whole(meshes: dict[int, Dumps], shape: str) -> None:
         return
     uids = [row["uid"] for row in found["workloads"]]
     assert uids == sorted(uids)
-    (service,) = found["services"]
-    assert set(service["endpoints"]) == set(uids)
-    assert service["endpoints"][uids[0]] == {
+    (all_,) = found["services"]
+    assert set(all_["endpoints"]) == set(uids)
+    assert all_["endpoints"][uids[0]] == {
         "workloadUid": uids[0], "port": {"80": 8080}, "status": "Healthy",
     }  # fmt: skip
     assert {uid: each["state"] for uid, each in found["workloadState"].items()} == {
@@ -178,3 +185,65 @@ def test_the_table_is_aligned_however_long_it_is(meshes: dict[int, Dumps]) -> No
     assert len(workloads) == LARGE + 1
     start = workloads[0].index("NAMESPACE")
     assert all(line[start - 1] == " " and line[start:].startswith("n") for line in workloads[1:120])
+
+
+def kernel(count: int) -> KernelDump:
+    """So many services, and one with as many endpoints, in a kernel in memory."""
+    steering = Steering(Store("", "Kubernetes", "n1"), Segments(1 << 13), 1 << 13)
+    tables = FakeKernel(1 << 13, 1 << 13)
+    items: list[tuple[str, Any]] = [(WEB, service(WEB, "10.9.0.1"))]
+    for number in range(count):
+        each = workload(f"w{number}", f"10.1.{number >> 8}.{number & 255}", of=WEB)
+        other = f"default/s{number}"
+        items += [(each.uid, each)]
+        items += [(other, service(other, f"10.8.{number >> 8}.{number & 255}"))]
+    steering.put(items)
+    steering.start()
+    slices(steering, tables, 0.0)
+    rows = tables.tables[VIP]
+    return KernelDump(steering, Source(rows.items, rows.get, bytes(tables.slots)), ALL)
+
+
+def test_pieces_of_the_kernel_s_dump_do_not_grow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kmesh.core.kernel_view.AT_ONCE", RUN)
+    monkeypatch.setattr("kmesh.tasks.kernel_dump.PIECE", RUN)
+    made = [kernel(count) for count in (100, 600)]
+    for pieces in (KernelDump.json, KernelDump.tables):
+        small, large = (largest(pieces(each)) for each in made)
+        assert large[0] <= small[0] * 1.1 + 150
+        assert large[1] <= small[1] * 1.1 + 20
+    found = orjson.loads(b"".join(made[1].json()))
+    assert len(found["backends"]) == 600
+    assert {row["differs"] for row in found["frontends"]} == {""}
+    counts = {row["servicePort"]: row["endpointCount"] for row in found["services"]}
+    assert set(counts.values()) == {"600"}
+
+
+def test_the_kernel_s_dump_is_filtered_and_limited() -> None:
+    made = kernel(20)
+
+    def shown(*chosen: str, limit: int = 1000) -> dict[str, Any]:
+        wanted = Asked(Chosen(*chosen), limit, False)
+        pieces = KernelDump(made._steering, made._source, wanted).json()
+        found: dict[str, Any] = orjson.loads(b"".join(pieces))
+        return found
+
+    assert {row["upstreamId"] for row in shown("", "s7")["frontends"]} == {"default/s7"}
+    assert shown("other")["frontends"] == []
+    assert {row["service"] for row in shown("default", "web")["endpoints"]} == {WEB}
+    assert {key: len(rows) for key, rows in shown(limit=3).items() if rows} == {
+        "frontends": 3, "services": len(shown(limit=3)["services"]), "endpoints": 3, "backends": 3,
+    }  # fmt: skip
+    assert not any(shown(limit=0).values())
+
+
+def test_the_kernel_s_table_for_people() -> None:
+    text = b"".join(kernel(2).tables()).decode()
+    records, ends = text.split("\n\n")
+    assert records.splitlines()[0].split() == [
+        "ADDRESS", "PORT", "VIEW", "SERVICE", "ACTION", "REASON", "ENDPOINTS", "DIFFERS",
+    ]  # fmt: skip
+    assert ["10.9.0.1", "80", "all", WEB, "balance", "balanced", "2", "-"] in [
+        line.split() for line in records.splitlines()
+    ]
+    assert len(ends.splitlines()) > 2

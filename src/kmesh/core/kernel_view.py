@@ -15,22 +15,25 @@ from kmesh.core.adopt import decode
 from kmesh.core.audit import Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from kmesh.core.plan import Realised
 
 Shape = dict[str, Any]
+Weights = dict[bytes, int]
+AT_ONCE = 512  # slots that are counted in one piece
+BALANCE = VipAction.BALANCE.name.lower()
 
 
 class Record(NamedTuple):
-    """One record of km_vip, read with its slots."""
+    """One record of km_vip, read with its slots, which are packed without their gen."""
 
     key: VipKey
     action: str
     reason: str
     service: str
     target_port: int
-    slots: tuple[Slot, ...]
+    slots: bytes
     gen: int
 
 
@@ -44,13 +47,9 @@ class Namer(NamedTuple):
 def record(key: bytes, value: bytes, slots: bytes | memoryview, names: Namer) -> Record:
     """A row of km_vip; ``slots`` is the whole of km_slot."""
     target, segment = decode(key, value, slots)
-    content = target.slots
     return Record(
         VipKey.unpack(key), target.action.name.lower(), target.reason.name.lower(),
-        names.service(target.service) if target.service else "", target.port,
-        tuple(
-            Slot.unpack(content[at : at + SLOT_SIZE]) for at in range(0, len(content), SLOT_SIZE)
-        ),
+        names.service(target.service) if target.service else "", target.port, target.slots,
         segment.gen if segment else 0,
     )  # fmt: skip
 
@@ -60,9 +59,9 @@ def missing(key: bytes, planned: Realised, names: Namer) -> Shape:
     target = planned.target
     found = Record(
         VipKey.unpack(key), target.action.name.lower(), target.reason.name.lower(),
-        names.service(target.service) if target.service else "", target.port, (), 0,
+        names.service(target.service) if target.service else "", target.port, b"", 0,
     )  # fmt: skip
-    return {**frontend(found), "differs": Kind.MISSING}
+    return {**frontend(found), "differs": str(Kind.MISSING)}
 
 
 def frontend(found: Record) -> Shape:
@@ -77,11 +76,24 @@ def frontend(found: Record) -> Shape:
     }
 
 
-def service(found: Record) -> Shape:
+def weigh(found: Record) -> Iterator[Weights | None]:
+    """The endpoints of a record, each once with the number of its slots: None for each piece of
+    the counting, then the weights."""
+    weights: Weights = {}
+    for start in range(0, len(found.slots), AT_ONCE * SLOT_SIZE):
+        some = found.slots[start : start + AT_ONCE * SLOT_SIZE]
+        for at in range(0, len(some), SLOT_SIZE):
+            slot = some[at : at + SLOT_SIZE]
+            weights[slot] = weights.get(slot, 0) + 1
+        yield None
+    yield weights
+
+
+def service(found: Record, weights: Weights) -> Shape:
     """A port of a service with its endpoints."""
     return {
-        "endpointCount": str(len({(slot.addr, slot.port) for slot in found.slots})),
-        "lbPolicy": found.action if found.action != VipAction.BALANCE.name.lower() else "BALANCE",
+        "endpointCount": str(len(weights)),
+        "lbPolicy": found.action if found.action != BALANCE else "BALANCE",
         "servicePort": str(found.key.port),
         "targetPort": str(found.target_port),
         "waypointAddr": "",
@@ -92,19 +104,13 @@ def service(found: Record) -> Shape:
     }
 
 
-def endpoints(found: Record, names: Namer) -> list[Shape]:
-    """The endpoints of a record, each once with the number of its slots: its weight."""
-    weights: dict[tuple[int, bytes, int], int] = {}
-    for slot in found.slots:
-        place = (slot.workload, slot.addr, slot.port)
-        weights[place] = weights.get(place, 0) + 1
-    return [
-        {
-            "backendUid": names.workload(workload), "service": found.service,
-            "address": text(address), "port": port, "slots": count,
-        }
-        for (workload, address, port), count in weights.items()
-    ]  # fmt: skip
+def endpoint(found: Record, slot: Slot, count: int, names: Namer) -> Shape:
+    """One endpoint of a record with the number of its slots: its weight."""
+    return {
+        "backendUid": names.workload(slot.workload), "service": found.service,
+        "address": text(slot.addr), "port": slot.port or found.target_port or found.key.port,
+        "slots": count,
+    }  # fmt: skip
 
 
 def backend(workload: str, address: bytes, services: list[str]) -> Shape:

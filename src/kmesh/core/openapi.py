@@ -78,10 +78,15 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation(
         "get", "/debug/config_dump/bpf/dual-engine",
         "The records in the kernel with names for ids, in upstream's shape.",
-        (Parameter("service", STRING),),
+        _FILTERS[:-1], OBJECT, (JSON, TEXT),
     ),
-    Operation("get", "/config_dump", "The same as ztunnel shows it.", _FILTERS),
-    Operation("get", "/debug/resources", "Name, version and bytes of every resource.", _FILTERS),
+    Operation(
+        "get", "/config_dump", "The same as ztunnel shows it.", _FILTERS, OBJECT, (JSON, TEXT)
+    ),
+    Operation(
+        "get", "/debug/resources", "Name, version and bytes of every resource.", _FILTERS, OBJECT,
+        (JSON, TEXT),
+    ),
     Operation(
         "get", "/debug/loggers", "Names of the loggers, or the level of one.",
         (Parameter("name", STRING),), ANY,

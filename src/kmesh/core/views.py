@@ -40,9 +40,14 @@ class Chosen(NamedTuple):
 
     def has(self, resource: Resource) -> bool:
         """Whether a resource is chosen; nothing is decoded for it."""
-        if not self.namespace and not self.name:
-            return True
-        namespace, names = _titles(resource)
+        return not any(self) or self._fits(*_titles(resource))
+
+    def has_service(self, key: str) -> bool:
+        """Whether a service is chosen by its key ``namespace/hostname``."""
+        namespace, _, hostname = key.partition("/")
+        return not any(self) or self._fits(namespace, (key, hostname, hostname.partition(".")[0]))
+
+    def _fits(self, namespace: str, names: tuple[str, ...]) -> bool:
         if self.namespace and namespace != self.namespace:
             return False
         return not self.name or self.name in names

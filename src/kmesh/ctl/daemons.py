@@ -6,7 +6,10 @@ import re
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+import orjson
+
 from kmesh import __version__
+from kmesh.cli.client import AgentRefused
 from kmesh.cli.console import out, show_error
 from kmesh.ctl.errors import SomeFailed
 from kmesh.ctl.help import command
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
 
 RELEASE = re.compile(r"v?\d+\.\d+\.\d+(-[0-9A-Za-z.]+)?")
 MODES = ("dual-engine", "kernel-native")
+OTHER_ENGINE = "Ask for dual-engine: agents of this build have no other engine."
 VERSION = "  kmeshctl version\n  kmeshctl version kmesh-x7k2p\n  kmeshctl version -o json"
 LOG = """\
   kmeshctl log kmesh-x7k2p                      the loggers of an agent
@@ -128,10 +132,16 @@ def dump(args: argparse.Namespace) -> int:
     reach = Reach(args)
     path = f"/debug/config_dump/{'bpf/' if args.bpf else ''}{args.mode}"
     with reach.open(reach.one(args.pod)) as client:
-        if args.output == "json":
-            text(client.text(path))
-            return 0
-        found = client.get(path)
+        try:
+            raw = client.text(path)
+        except AgentRefused as error:
+            if args.mode == MODES[0]:
+                raise
+            raise AgentRefused(error.sentence, error.status, OTHER_ENGINE) from error
+    if args.output == "json":
+        text(raw)
+        return 0
+    found = orjson.loads(raw)
     if args.output == "yaml":
         document(found, "yaml")
     else:
@@ -145,9 +155,13 @@ def show(found: dict[str, Any], *, bpf: bool) -> None:
     for i, (key, columns) in enumerate(tables.items()):
         if i:
             out().print()
-        rows = [[cell(row.get(field)) for field in columns] for row in found.get(key) or ()]
+        rows = found.get(key) or []
+        # An agent of upstream has fewer fields than one of this build.
+        shown = [field for field in columns if any(field in row for row in rows)] or columns
         out().print(f"[bold]{key}[/]" if bpf else "", end="\n" if bpf else "")
-        table([title(field) for field in columns], rows)
+        table([title(field) for field in shown], [
+            [cell(row.get(field)) for field in shown] for row in rows
+        ])  # fmt: skip
 
 
 DUAL = {
@@ -156,11 +170,19 @@ DUAL = {
     "policies": ("name", "namespace", "scope", "action"),
 }
 BPF = {
-    "frontends": ("upstreamId",),
-    "services": ("endpointCount", "lbPolicy", "servicePort", "targetPort", "waypointAddr"),
-    "endpoints": ("backendUid",),
-    "backends": ("ip", "serviceCount", "services", "waypointAddr", "waypointPort"),
-    "workloadPolicies": ("policyIds",),
+    "frontends": ("address", "port", "view", "upstreamId", "action", "reason", "differs"),
+    "services": (
+        "service",
+        "address",
+        "servicePort",
+        "targetPort",
+        "lbPolicy",
+        "endpointCount",
+        "view",
+    ),
+    "endpoints": ("service", "backendUid", "address", "port", "slots"),
+    "backends": ("uid", "ip", "serviceCount", "services"),
+    "workloadPolicies": ("uid", "policyIds"),
 }
 
 

@@ -16,7 +16,9 @@ from kmesh.tasks import (
     events,
     inside,
     kernel_dump,
+    kernel_objects,
     page,
+    sampling,
     toggles,
     top,
     why,
@@ -31,8 +33,9 @@ if TYPE_CHECKING:
     from kmesh.tasks.admin_context import Context
 
 ROUTES: tuple[Callable[[Context], list[web.RouteDef]], ...] = (
-    page.routes, top.routes, events.routes, dumps.routes, kernel_dump.routes, inside.routes,
-    toggles.routes, why.routes, avoid.routes, audit.routes, diff.routes,
+    page.routes, top.routes, events.routes, dumps.routes, kernel_dump.routes,
+    kernel_objects.routes, inside.routes, sampling.routes, toggles.routes, why.routes,
+    avoid.routes, audit.routes, diff.routes,
 )  # fmt: skip
 """Every part's routes; a part adds its function here."""
 LIMITS = Limits(connections=128, head=10.0, body=64 << 10, named=False)

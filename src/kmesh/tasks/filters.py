@@ -38,22 +38,25 @@ class Asked(NamedTuple):
     names: Set[str] | None = None  # those that changed since; None: all
 
 
-def asked(request: web.Request, changes: Changes) -> Asked:
-    """The filters of a request; raises BadFilter."""
+def asked(request: web.Request, changes: Changes | None) -> Asked:
+    """The filters of a request; without ``changes`` there are no revisions to ask since. Raises
+    BadFilter."""
     query = request.query
+    known = FILTERS if changes is not None else FILTERS[:-1]
     for name in query:
-        if name not in FILTERS:
-            raise BadFilter(f"there is no filter {name!r}; there are {', '.join(FILTERS)}")
+        if name not in known:
+            raise BadFilter(f"there is no filter {name!r}; there are {', '.join(known)}")
     accept = request.headers.get("Accept", "")
     table = "text/plain" in accept and "application/json" not in accept
     chosen = Chosen(query.get("namespace", ""), query.get("name", ""))
-    since = query.get("since")
-    names = None if since is None else changes.since(number("since", since))
-    if since is not None and names is None:
-        raise BadFilter(
-            f"the changes since revision {since} are not known; now is {changes.revision}",
-            "Ask without since, then with the revision of that answer's Kmesh-Revision.",
-        )
+    names, since = None, query.get("since")
+    if since is not None and changes is not None:
+        names = changes.since(number("since", since))
+        if names is None:
+            raise BadFilter(
+                f"the changes since revision {since} are not known; now is {changes.revision}",
+                "Ask without since, then with the revision of that answer's Kmesh-Revision.",
+            )
     return Asked(chosen, number("limit", query.get("limit", str(MOST_LIMIT))), table, names)
 
 

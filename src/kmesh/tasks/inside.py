@@ -1,28 +1,21 @@
-"""What runs inside the agent: version, loggers, queues, tasks, and profiles of it."""
+"""What runs inside the agent: version, loggers, queues and tasks."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import platform
-import sys
-import tracemalloc
-from collections import Counter
-from threading import Event, Thread, main_thread
 from typing import TYPE_CHECKING, Any
 
-import anyio
-import anyio.to_thread
 from aiohttp import web
 
 from kmesh import __version__
 from kmesh.core import openapi, switches
 from kmesh.errors import KmeshError
 from kmesh.tasks.problems import answer, content
+from kmesh.tasks.sampling import where
 
 if TYPE_CHECKING:
-    from types import FrameType
-
     from kmesh.tasks.admin_context import Context
 
 ROOT, BPF, PACKAGE = "default", "bpf", "kmesh"
@@ -31,17 +24,7 @@ LEVELS = {
 }  # fmt: skip
 WORDS = {level: name for name, level in LEVELS.items()}
 NUMBERS = tuple("0123")
-EACH = 0.01  # seconds between two looks of the CPU profile
-MOST_SECONDS = 30.0
-TOP = 40
 MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}
-
-
-class ProfileError(KmeshError):
-    """A profile cannot be made: another one is being made, or its parameters are wrong."""
-
-    code = "KM1709"
-    next_step = "As GET /debug/profile?kind=cpu&seconds=10; kinds are cpu, memory and loop."
 
 
 class LoggerError(KmeshError):
@@ -56,7 +39,6 @@ class Inside:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._profiling = False
 
     async def loggers(self, request: web.Request) -> web.Response:
         """Names, or with ``?name=`` the level of one."""
@@ -92,92 +74,35 @@ class Inside:
             "mailbox": context.writer.mailbox.statistics()._asdict(), "writer": written,
             "ring": context.denials.statistics()._asdict(),
             "events": context.events.statistics()._asdict(),
+            "access_log": context.accesslog.statistics()._asdict(),
         })  # fmt: skip
 
     async def tasks(self, _: web.Request) -> web.Response:
         """Every task of the loop and the line where it waits."""
         rows = []
         for task in asyncio.all_tasks():
-            frames = task.get_stack(limit=1)
+            coroutine = task.get_coro()
             rows.append({
-                "name": task.get_name(), "where": where(frames[-1]) if frames else "",
-                "running": getattr(task.get_coro(), "__qualname__", ""),
+                "name": task.get_name(), "where": waits_at(coroutine),
+                "running": getattr(coroutine, "__qualname__", ""),
             })  # fmt: skip
         rows.sort(key=lambda row: (row["running"], row["name"]))
         return answer({"tasks": rows, "restarts": dict(self._context.supervisor.restarts)})
 
-    async def profile(self, request: web.Request) -> web.Response:
-        """``?kind=cpu|memory|loop&seconds=``: stacks with counts (a line each, for flame graphs),
-        allocations by line, or stalls of the loop."""
-        kind, raw = request.query.get("kind", "cpu"), request.query.get("seconds", "10")
-        make = {"cpu": self._cpu, "memory": self._memory, "loop": self._loop}.get(kind)
-        try:
-            seconds = float(raw)
-        except ValueError:
-            seconds = -1.0
-        if make is None or not 0 < seconds <= MOST_SECONDS:
-            raise ProfileError(f"kind {kind!r} for {raw!r} seconds (at most {MOST_SECONDS:.0f})")
-        if self._profiling:
-            raise ProfileError("another profile is being made", "Ask again when it is done.")
-        self._profiling = True
-        try:
-            return await make(seconds)
-        finally:
-            self._profiling = False
 
-    async def _cpu(self, seconds: float) -> web.Response:
-        stop, stacks = Event(), Counter[str]()
-        thread = Thread(target=sample, args=(stop, stacks), name="profile", daemon=True)
-        thread.start()
-        try:
-            await anyio.sleep(seconds)
-        finally:
-            stop.set()
-            with anyio.CancelScope(shield=True):
-                await anyio.to_thread.run_sync(thread.join)
-        lines = (f"{stack} {count}\n" for stack, count in stacks.most_common())
-        return web.Response(text="".join(lines))
-
-    async def _memory(self, seconds: float) -> web.Response:
-        tracemalloc.start(1)
-        try:
-            await anyio.sleep(seconds)
-            snapshot = await anyio.to_thread.run_sync(tracemalloc.take_snapshot)
-        finally:
-            tracemalloc.stop()
-        rows = await anyio.to_thread.run_sync(snapshot.statistics, "lineno")
-        return answer([
-            {"where": str(row.traceback), "bytes": row.size, "count": row.count}
-            for row in rows[:TOP]
-        ])  # fmt: skip
-
-    async def _loop(self, seconds: float) -> web.Response:
-        lag = self._context.lag
-        before = lag.statistics("profile")
-        await anyio.sleep(seconds)
-        after = lag.statistics("profile")
-        return answer({
-            "seconds": seconds, "longest": after.recent, "longest_cpu": after.recent_cpu,
-            "over_10ms": after.over_10ms - before.over_10ms,
-        })  # fmt: skip
-
-
-def sample(stop: Event, stacks: Counter[str]) -> None:
-    """Look at the stack of the loop's thread until told to stop."""
-    loop = main_thread().ident
-    while not stop.wait(EACH):
-        frame = sys._current_frames().get(loop or 0)
-        parts: list[str] = []
-        while frame is not None:
-            parts.append(where(frame).replace(" ", "_"))
-            frame = frame.f_back
-        stacks[";".join(reversed(parts))] += 1
-
-
-def where(frame: FrameType) -> str:
-    """``module.function:line``."""
-    code = frame.f_code
-    return f"{frame.f_globals.get('__name__', '?')}.{code.co_qualname}:{frame.f_lineno}"
+def waits_at(coroutine: object) -> str:
+    """The innermost line of this package at which a coroutine waits, else the innermost of all."""
+    found = ""
+    ours = False
+    while coroutine is not None:
+        frame = getattr(coroutine, "cr_frame", None) or getattr(coroutine, "gi_frame", None)
+        if frame is not None:
+            mine = frame.f_globals.get("__name__", "").startswith(f"{PACKAGE}.")
+            if mine or not ours:
+                found, ours = where(frame), ours or mine
+        inner = getattr(coroutine, "cr_await", None)
+        coroutine = inner or getattr(coroutine, "gi_yieldfrom", None)
+    return found
 
 
 def names() -> list[str]:
@@ -234,7 +159,7 @@ async def describe(_: web.Request) -> web.Response:
 
 
 def routes(context: Context) -> list[web.RouteDef]:
-    """Version, loggers, queues, tasks and profiles."""
+    """Version, loggers, queues and tasks."""
     made = Inside(context)
     return [
         web.get("/version", version),
@@ -244,5 +169,4 @@ def routes(context: Context) -> list[web.RouteDef]:
         web.post("/debug/loggers", made.set_logger),
         web.get("/debug/queues", made.queues),
         web.get("/debug/tasks", made.tasks),
-        web.get("/debug/profile", made.profile),
     ]

@@ -1,169 +1,214 @@
-"""``/debug/config_dump/bpf/dual-engine``: the records that lie in the kernel, with names for ids,
-and ``/debug/maps`` and ``/debug/links``. Read from the kernel itself, a batch at a time.
+"""``/debug/config_dump/bpf/dual-engine``: the records that lie in the kernel, with names for ids.
+
+Read from the kernel itself, a batch at a time, and told where they are not as planned.
 """
 
 from __future__ import annotations
 
 import os
 from contextlib import ExitStack
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from itertools import islice
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import orjson
 from aiohttp import web
 
-from kmesh.abi.layout import VIP_SIZE, VipAction
-from kmesh.bpf import lib, query
+from kmesh.abi.layout import VIP_SIZE, Slot
+from kmesh.bpf import lib
 from kmesh.bpf.copies import memory
-from kmesh.core import kernel_view
+from kmesh.core import columns, kernel_view
 from kmesh.core.audit import compare_record
-from kmesh.core.kernel_view import Namer, Record
-from kmesh.tasks.filters import BadFilter
-from kmesh.tasks.problems import answer
+from kmesh.core.kernel_view import BALANCE, Namer, Record
+from kmesh.tasks.filters import Asked, asked
 from kmesh.tasks.stream import endless, listed, stream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from kmesh.core.ids import Ids
+    from kmesh.core.steer import Steering
     from kmesh.tasks.admin_context import Context
 
+    Rows = Iterator[bytes | None]
+
+T = TypeVar("T")
 PIECE = 4096
-TYPES = {
-    1: "hash", 2: "array", 5: "percpu_hash", 6: "percpu_array", 9: "lru_hash",
-    10: "lru_percpu_hash", 11: "lpm_trie", 24: "sk_storage", 27: "ringbuf",
-}  # fmt: skip
+RECORDS = ("ADDRESS", "PORT", "VIEW", "SERVICE", "ACTION", "REASON", "ENDPOINTS", "DIFFERS")
+ENDPOINTS = ("SERVICE", "PORT", "WORKLOAD", "ADDRESS", "TARGET", "SLOTS")
 
 
-class KernelDumps:
-    """The handlers, over the pinned maps."""
+class Source(NamedTuple):
+    """km_vip, as a whole and row by row, and the memory of km_slot."""
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
+    rows: Callable[[], Iterable[tuple[bytes, bytes]]]
+    row: Callable[[bytes], bytes | None]
+    slots: bytes | memoryview
 
-    @endless
-    async def dual_engine(self, request: web.Request) -> web.StreamResponse:
+
+class KernelDump:
+    """One dump in pieces."""
+
+    def __init__(self, steering: Steering, source: Source, wanted: Asked) -> None:
+        self._steering, self._source, self._wanted = steering, source, wanted
+        self._services: dict[int, str] = {}
+        self._workloads: dict[int, str] = {}
+        self._names = Namer(
+            lambda id_: self._services.get(id_, str(id_)),
+            lambda id_: self._workloads.get(id_, str(id_)),
+        )
+        self._backends: dict[tuple[str, bytes], dict[str, None]] = {}
+
+    def json(self) -> Iterator[bytes]:
         """Upstream's shape, and the address, port, view and reason of each record."""
-        for name in request.query:
-            if name != "service":
-                raise BadFilter(f"there is no filter {name!r}", "As ?service=shop/web.shop.svc.")
-        with ExitStack() as stack:
-            maps = self._context.plane.maps
-            fds = [os.dup(maps[name]) for name in ("km_vip", "km_slot")]
-            for fd in fds:
-                stack.callback(os.close, fd)
-            pieces = self._pieces(fds[0], memory(fds[1]), request.query.get("service", ""))
-            return await stream(request, pieces)
-
-    def _pieces(self, vips: int, slots: memoryview, service: str) -> Iterator[bytes]:
-        steering = self._context.writer.steering
-        services: dict[int, str] = {}
-        workloads: dict[int, str] = {}
         yield b"{"
-        yield from inverse(steering.service_ids, services)
-        yield from inverse(steering.workload_ids, workloads)
-        names = Namer(
-            lambda id_: services.get(id_, str(id_)), lambda id_: workloads.get(id_, str(id_))
-        )
-        backends: dict[tuple[str, bytes], dict[str, None]] = {}
-
-        def records() -> Iterator[tuple[bytes, Record]]:
-            for key, value in lib.rows(vips):
-                found = kernel_view.record(key, value, slots, names)
-                if not service or found.service == service:
-                    yield key, found
-
-        def show(render: Callable[[Record], list[Any]]) -> Iterator[bytes | None]:
-            for _, found in records():
-                rows = render(found)
-                yield b",\n".join(orjson.dumps(row) for row in rows) if rows else None
-
-        def frontends() -> Iterator[bytes | None]:
-            planned = steering.planner.records
-            for key, found in records():
-                # Read once more: the row that came in a batch may have been replaced since.
-                value = lib.lookup(vips, key, VIP_SIZE)
-                said = compare_record(key, value, slots, planned.get(key)) or ""
-                yield orjson.dumps({**kernel_view.frontend(found), "differs": said})
-            for key in list(planned):
-                wanted = planned.get(key)
-                if wanted is None or lib.lookup(vips, key, VIP_SIZE) is not None:
-                    yield None
-                    continue
-                shape = kernel_view.missing(key, wanted, names)
-                yield orjson.dumps(shape) if service in ("", shape["upstreamId"]) else None
-
-        def noted(found: Record) -> list[Any]:
-            for slot in found.slots:
-                place = (names.workload(slot.workload), slot.addr)
-                backends.setdefault(place, {})[found.service] = None
-            return kernel_view.endpoints(found, names)
-
-        def balanced(found: Record) -> list[Any]:
-            balances = found.action == VipAction.BALANCE.name.lower()
-            return [kernel_view.service(found)] if balances else []
-
-        policies = (
-            orjson.dumps({"uid": pod.uid, "policyIds": list(pod.policies)})
-            for pod in list(steering.guards.pods_guarded.values())
-        )
-        yield from listed("workloadPolicies", policies, first=True)
-        yield from listed("frontends", frontends())
-        yield from listed("services", show(balanced))
-        yield from listed("endpoints", show(noted))
-        yield from listed("backends", (
-            orjson.dumps(kernel_view.backend(uid, address, list(found)))
-            for (uid, address), found in backends.items()
-        ))  # fmt: skip
+        yield from self._learn()
+        limit = self._wanted.limit
+        yield from listed("workloadPolicies", limited(self._policies(), limit), first=True)
+        yield from listed("frontends", limited(self._frontends(), limit))
+        yield from listed("services", limited(self._counted(), limit))
+        yield from listed("endpoints", limited(self._endpoints(), limit))
+        yield from listed("backends", limited(self._known_backends(), limit))
         yield b"}\n"
 
-    async def maps(self, _: web.Request) -> web.Response:
-        """Every map as the kernel describes it, and its fill where that is counted."""
-        counted = self._context.filler.statistics().maps
-        rows = []
-        for name, fd in self._context.plane.maps.items():
-            info = lib.map_info(fd)
-            fill = counted.get(name)
-            rows.append({
-                "name": name, **info._asdict(), "type": TYPES.get(info.type, str(info.type)),
-                "entries": fill.entries if fill else None, "limit": self._context.limits.get(name),
-                "pin": f"{self._context.plane.root}/maps/{name}",
-            })  # fmt: skip
-        return answer(rows)
+    def tables(self) -> Iterator[bytes]:
+        """For people."""
+        yield from self._learn()
+        limit = self._wanted.limit
+        yield from columns.table(RECORDS, limited(self._record_cells(), limit))
+        yield b"\n"
+        yield from columns.table(ENDPOINTS, limited(self._endpoint_cells(), limit))
 
-    async def links(self, _: web.Request) -> web.Response:
-        """The pinned links with the programs behind them."""
-        return answer(links(f"{self._context.plane.root}/links"))
+    def _learn(self) -> Iterator[bytes]:
+        yield from inverse(self._steering.service_ids, self._services)
+        yield from inverse(self._steering.workload_ids, self._workloads)
+
+    def _records(self) -> Iterator[tuple[bytes, Record] | None]:
+        for key, value in self._source.rows():
+            found = kernel_view.record(key, value, self._source.slots, self._names)
+            chosen = self._wanted.chosen.has_service(found.service)
+            yield (key, found) if chosen else None
+
+    def _weighed(self) -> Iterator[tuple[Record, kernel_view.Weights] | None]:
+        for each in self._records():
+            if each is None or each[1].action != BALANCE:
+                yield None
+                continue
+            for weights in kernel_view.weigh(each[1]):
+                yield None if weights is None else (each[1], weights)
+
+    def _differs(self, key: bytes) -> str:
+        # Read once more: the row that came in a batch may have been replaced since.
+        planned = self._steering.planner.records.get(key)
+        value = self._source.row(key)
+        return str(compare_record(key, value, self._source.slots, planned) or "")
+
+    def _policies(self) -> Rows:
+        for pod in list(self._steering.guards.pods_guarded.values()):
+            yield orjson.dumps({"uid": pod.uid, "policyIds": list(pod.policies)})
+
+    def _frontends(self) -> Rows:
+        for each in self._records():
+            if each is None:
+                yield None
+                continue
+            key, found = each
+            yield orjson.dumps({**kernel_view.frontend(found), "differs": self._differs(key)})
+        planned = self._steering.planner.records
+        for key in list(planned):
+            wanted = planned.get(key)
+            if wanted is None or self._source.row(key) is not None:
+                yield None
+                continue
+            shape = kernel_view.missing(key, wanted, self._names)
+            chosen = self._wanted.chosen.has_service(shape["upstreamId"])
+            yield orjson.dumps(shape) if chosen else None
+
+    def _counted(self) -> Rows:
+        for each in self._weighed():
+            yield None if each is None else orjson.dumps(kernel_view.service(*each))
+
+    def _endpoints(self) -> Rows:
+        for each in self._weighed():
+            if each is None:
+                yield None
+                continue
+            found, weights = each
+            for raw, count in weights.items():
+                slot = Slot.unpack(raw)
+                place = (self._names.workload(slot.workload), slot.addr)
+                self._backends.setdefault(place, {})[found.service] = None
+                yield orjson.dumps(kernel_view.endpoint(found, slot, count, self._names))
+
+    def _known_backends(self) -> Rows:
+        for (uid, address), services in self._backends.items():
+            yield orjson.dumps(kernel_view.backend(uid, address, list(services)))
+
+    def _record_cells(self) -> Iterator[list[object] | None]:
+        for each in self._records():
+            if each is None:
+                yield None
+                continue
+            key, found = each
+            weights: kernel_view.Weights = {}
+            for counted in kernel_view.weigh(found):
+                if counted is None:
+                    yield None
+                else:
+                    weights = counted
+            shape = kernel_view.frontend(found)
+            yield [
+                shape["address"], shape["port"] or "other", shape["view"] or "all",
+                found.service, found.action, found.reason, len(weights), self._differs(key),
+            ]  # fmt: skip
+
+    def _endpoint_cells(self) -> Iterator[list[object] | None]:
+        for each in self._weighed():
+            if each is None:
+                yield None
+                continue
+            found, weights = each
+            for raw, count in weights.items():
+                shape = kernel_view.endpoint(found, Slot.unpack(raw), count, self._names)
+                yield [
+                    found.service, found.key.port, shape["backendUid"], shape["address"],
+                    shape["port"], count,
+                ]  # fmt: skip
 
 
-def links(folder: str) -> list[dict[str, Any]]:
-    """Pinned links by name, each with its program; None for one that is gone."""
-    found = []
-    for path in sorted(Path(folder).iterdir()):
-        link = lib.pinned(str(path))
-        if link is None:
-            continue
-        try:
-            program = query.program(lib.link_info(link).program)
-        finally:
-            os.close(link)
-        found.append({"link": path.name, "program": program._asdict() if program else None})
-    return found
+def limited(rows: Iterable[T | None], most: int) -> Iterator[T | None]:
+    """The rows until there were so many; None is not counted."""
+    for row in rows if most else ():
+        yield row
+        most -= row is not None
+        if not most:
+            return
 
 
 def inverse(ids: Ids, into: dict[int, str]) -> Iterator[bytes]:
     """Fill names by id, a piece at a time."""
-    pairs = ids.pairs()
-    for start in range(0, len(pairs), PIECE):
-        into.update((id_, name) for name, id_ in pairs[start : start + PIECE])
+    pairs = iter(ids.pairs())
+    while some := list(islice(pairs, PIECE)):
+        into.update((id_, name) for name, id_ in some)
         yield b""
 
 
 def routes(context: Context) -> list[web.RouteDef]:
-    """Dumps of what lies in the kernel."""
-    made = KernelDumps(context)
-    return [
-        web.get("/debug/config_dump/bpf/dual-engine", made.dual_engine),
-        web.get("/debug/maps", made.maps),
-        web.get("/debug/links", made.links),
-    ]
+    """The dump of what lies in the kernel."""
+
+    @endless
+    async def dual_engine(request: web.Request) -> web.StreamResponse:
+        wanted = asked(request, None)
+        with ExitStack() as stack:
+            fds = [os.dup(context.plane.maps[name]) for name in ("km_vip", "km_slot")]
+            for fd in fds:
+                stack.callback(os.close, fd)
+            source = Source(
+                lambda: lib.rows(fds[0]), lambda key: lib.lookup(fds[0], key, VIP_SIZE),
+                memory(fds[1]),
+            )  # fmt: skip
+            made = KernelDump(context.writer.steering, source, wanted)
+            if wanted.table:
+                return await stream(request, made.tables(), "text/plain")
+            return await stream(request, made.json())
+
+    return [web.get("/debug/config_dump/bpf/dual-engine", dual_engine)]

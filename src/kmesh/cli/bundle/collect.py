@@ -18,7 +18,7 @@ from kmesh.bpf import lib, mounts
 from kmesh.cli.doctor.look import examine
 from kmesh.core import redact
 from kmesh.errors import KmeshError
-from kmesh.tasks.kernel_dump import links
+from kmesh.tasks.kernel_objects import links
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
