@@ -301,8 +301,10 @@ def test_connections_of_a_pod_with_itself_and_of_strangers_are_not_counted(
         mesh.put(workload("server", SERVER))
         mesh.enrol(pod, "server")
         assert reach(pod, SERVER, SERVER)
+        mesh.plane.sweep()
         assert traffic(mesh) == {}
         assert reach(client, FRIEND, SERVER)
+        mesh.plane.sweep()
         assert {k.direction for k in traffic(mesh)} == {Direction.INBOUND}
     finally:
         servers.close()
@@ -322,6 +324,7 @@ def test_records_that_do_not_fit_are_counted(bpffs: str, ends: Ends) -> None:
         tallies = TrafficReader(mesh.plane).tallies()
         assert tallies[Tally.RECORDS] + tallies[Tally.RECORDS_LOST] == 100
         assert len(records(mesh)) == tallies[Tally.RECORDS] == 4096 // (EVENT_SIZE + 8)
+        assert total(mesh, Direction.OUTBOUND).closed == 100, "counters have them all"
     finally:
         servers.close()
         mesh.close()

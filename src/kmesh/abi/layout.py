@@ -460,17 +460,18 @@ class SentKey(NamedTuple):
         return map(cls._make, _SENT_KEY.iter_unpack(raw))
 
 
-_SENT = Struct("<Q")
-SENT_SIZE = 8
+_SENT = Struct("<QQ")
+SENT_SIZE = 16
 
 
 class Sent(NamedTuple):
-    """struct km_sent, 8 bytes."""
+    """struct km_sent, 16 bytes."""
 
     time: int
+    socket: int
 
     def pack(self) -> bytes:
-        """The 8 bytes of the map."""
+        """The 16 bytes of the map."""
         return _SENT.pack(*self)
 
     @classmethod
@@ -1298,4 +1299,4 @@ class GoneKey(NamedTuple):
         return map(cls._make, _GONE_KEY.iter_unpack(raw))
 
 
-FINGERPRINT = bytes.fromhex("e10f1b0120aa188c8b70d80d3be3c95023a822383ef088e4a6babaf62e3a4ab0")
+FINGERPRINT = bytes.fromhex("30f630684ff057207928fa04550f291d2e36bd7326795acc185fd33fe5fc75af")

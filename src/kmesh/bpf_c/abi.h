@@ -195,8 +195,9 @@ KM_ABI_ASSERT(km_sent_key, 24);
 
 struct km_sent {
 	__u64 time; /* ns, CLOCK_MONOTONIC */
+	__u64 socket; /* cookie: a port is soon another socket's */
 };
-KM_ABI_ASSERT(km_sent, 8);
+KM_ABI_ASSERT(km_sent, 16);
 
 /*
  * Authorization. The policies of a workload are compiled into a set: an id that

@@ -21,6 +21,7 @@ struct minmax {
 };
 
 struct sock_common {
+	unsigned char skc_state;
 	unsigned long skc_flags;
 };
 
@@ -39,9 +40,10 @@ struct inet_connection_sock {
 
 struct tcp_sock {
 	struct inet_connection_sock inet_conn;
-	__u64 bytes_sent;
-	__u64 bytes_retrans;
+	__u64 bytes_acked;
 	__u64 bytes_received;
+	__u32 snd_nxt;
+	__u32 snd_una;
 	__u32 srtt_us;
 	__u32 total_retrans;
 	__u32 lost;
@@ -56,13 +58,33 @@ struct {
 	__type(value, struct km_kept);
 } km_conn SEC(".maps");
 
-/* Bytes of the application: neither what was sent twice nor the end's own number counts. */
-static __always_inline __u64 km_sent(struct tcp_sock *tp)
+static __always_inline int km_has_ended(const struct tcp_sock *tp)
 {
-	return tp->bytes_sent - tp->bytes_retrans;
+	switch (*(volatile unsigned char *)&tp->inet_conn.icsk_inet.sk.__sk_common.skc_state) {
+	case BPF_TCP_FIN_WAIT1:
+	case BPF_TCP_FIN_WAIT2:
+	case BPF_TCP_CLOSING:
+	case BPF_TCP_LAST_ACK:
+		return 1;
+	}
+	return 0;
 }
 
-static __always_inline __u64 km_received(struct tcp_sock *tp)
+/*
+ * Bytes of the application, each once; what begins and ends a connection has a number too
+ * and is none of them. bytes_sent would count what never left this machine. A look from
+ * outside takes what is acknowledged: what is on its way cannot be read together with it.
+ */
+static __always_inline __u64 km_bytes_sent(const struct tcp_sock *tp, int outbound, int closed)
+{
+	__u64 acked = *(volatile __u64 *)&tp->bytes_acked;
+	__u32 under_way = closed ? tp->snd_nxt - tp->snd_una : 0;
+	__u64 numbers = outbound + km_has_ended(tp);
+
+	return acked + under_way > numbers ? acked + under_way - numbers : 0;
+}
+
+static __always_inline __u64 km_bytes_received(struct tcp_sock *tp)
 {
 	unsigned long flags = tp->inet_conn.icsk_inet.sk.__sk_common.skc_flags;
 
@@ -112,8 +134,8 @@ static __noinline int km_tell(struct km_kept *kept, struct tcp_sock *tp, int clo
 
 	if (!kept || !tp)
 		return 0;
-	now.sent = km_sent(tp);
-	now.received = km_received(tp);
+	now.sent = km_bytes_sent(tp, kept->conn.direction == KM_OUTBOUND, closed);
+	now.received = km_bytes_received(tp);
 	now.retransmits = tp->total_retrans;
 	now.lost = tp->lost;
 	bpf_spin_lock(&kept->lock);

@@ -20,7 +20,6 @@ static __always_inline struct km_switch *km_switches(void)
 static __noinline __attribute__((unused)) void km_log(const struct km_log *say)
 {
 	struct km_log *record;
-	__u64 waiting;
 
 	if (!say)
 		return;
@@ -32,10 +31,7 @@ static __noinline __attribute__((unused)) void km_log(const struct km_log *say)
 	*record = *say;
 	record->time = bpf_ktime_get_ns();
 	km_tally_up(KM_TALLY_LOGS);
-	waiting = bpf_ringbuf_query(&km_logs, BPF_RB_AVAIL_DATA);
-	bpf_ringbuf_submit(record, waiting >= bpf_ringbuf_query(&km_logs, BPF_RB_RING_SIZE) / 4 ?
-					   BPF_RB_FORCE_WAKEUP :
-					   BPF_RB_NO_WAKEUP);
+	bpf_ringbuf_submit(record, km_wake(&km_logs, sizeof(*record)));
 }
 
 /* Costs a comparison when nobody wants to know. The look-up behind ``switches`` is made once: to

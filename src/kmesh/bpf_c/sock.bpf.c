@@ -239,7 +239,7 @@ static __always_inline void km_expect_answer(struct bpf_sock_addr *ctx, struct k
 		.remote_port = port,
 		.workload = it->enrol.workload,
 	};
-	struct km_sent sent = { .time = bpf_ktime_get_ns() };
+	struct km_sent sent = { .time = bpf_ktime_get_ns(), .socket = bpf_get_socket_cookie(ctx) };
 	struct bpf_sock *sk = ctx->sk;
 	struct km_sent *known;
 
@@ -247,7 +247,7 @@ static __always_inline void km_expect_answer(struct bpf_sock_addr *ctx, struct k
 		return;
 	key.local_port = (__u16)sk->src_port;
 	known = bpf_map_lookup_elem(&km_udp_out, &key);
-	if (known) {
+	if (known && known->socket == sent.socket) {
 		known->time = sent.time;
 		return;
 	}

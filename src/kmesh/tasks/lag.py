@@ -8,7 +8,9 @@ from typing import NamedTuple
 
 import anyio
 
-INTERVAL = 0.01
+INTERVAL = 0.01  # seconds
+IDLE = 0.08  # while nothing is computed: to look costs more than all the rest of an idle agent
+BUSY = 0.05  # share of the time
 LONG = 0.01
 
 
@@ -35,12 +37,15 @@ class Lag:
         self._over = 0
 
     async def run(self) -> None:
-        """Measure until cancelled."""
-        clock = asyncio.get_running_loop().time
+        """Measure until cancelled. A loop that has been idle is looked at less often: its first
+        stall may then show shorter than it was, by IDLE at most."""
+        clock, interval = asyncio.get_running_loop().time, INTERVAL
         while True:
-            due, spent = clock() + INTERVAL, time.thread_time()
-            await anyio.sleep(INTERVAL)
-            self._note(clock() - due, time.thread_time() - spent)
+            due, spent = clock() + interval, time.thread_time()
+            await anyio.sleep(interval)
+            cpu = time.thread_time() - spent
+            self._note(clock() - due, cpu)
+            interval = INTERVAL if cpu > BUSY * interval else min(2 * interval, IDLE)
 
     def _note(self, late: float, cpu: float) -> None:
         own = min(late, cpu)

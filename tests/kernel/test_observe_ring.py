@@ -1,0 +1,54 @@
+"""The reader of the kernel's records: woken by the first, asleep while there are none."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import anyio
+import anyio.to_thread
+import pytest
+
+from kmesh.abi.layout import EventKind
+from kmesh.tasks import ring
+from kmesh.tasks.ring import RingReader, keep_reading
+from tests.kernel.test_observe import FRIEND, SERVER, fetch, switch, watched
+
+if TYPE_CHECKING:
+    from kmesh.core.records import Record
+    from tests.kernel.mesh import Mesh
+    from tests.kernel.net import Namespace
+
+__all__ = ["watched"]
+pytestmark = [pytest.mark.kernel, pytest.mark.anyio]
+Ends = tuple["Namespace", "Namespace"]
+
+
+async def test_the_first_record_wakes_a_reader_that_would_sleep_for_ever(
+    watched: Mesh, ends: Ends, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ring, "EVERY", 3600.0)
+    _, client = ends
+    switch(watched, access_log=1)
+    found: list[Record] = []
+    turns = 0
+    reader = RingReader(watched.plane, watched.steering)
+    reader.subscribe(found.extend)
+    turn = reader._turn
+
+    def counted() -> bool:
+        nonlocal turns
+        turns += 1
+        return turn()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(keep_reading, watched.plane.maps["km_events"], counted)
+        await anyio.wait_all_tasks_blocked()
+        for count in (2, 4, 6):
+            await anyio.to_thread.run_sync(fetch, client, FRIEND, SERVER, 8080)
+            with anyio.fail_after(20):
+                while len(found) < count:  # noqa: ASYNC110 no event tells
+                    await anyio.sleep(0.01)
+        await anyio.sleep(3 * ring.GATHER)
+        assert turns <= 1 + 6, "once at first, and at most once for each record"
+        tasks.cancel_scope.cancel()
+    assert {each.kind for each in found} == {EventKind.CLOSE}  # type: ignore[union-attr]
