@@ -1,4 +1,6 @@
-"""Sessions: demo, tests, lint, types, bpf, bench. ``./run SESSION`` installs nox and calls them."""
+"""Sessions: demo, tests, lint, types, bpf, kernels, bench.
+
+``./run SESSION`` installs nox and calls them."""
 
 from __future__ import annotations
 
@@ -63,6 +65,13 @@ def bpf(session: nox.Session) -> None:
         flags += ["-Wno-sign-compare", include]
         for source in sorted(Path("src/kmesh/bpf_c").glob("*.bpf.c")):
             session.run("clang", *flags, "-c", str(source), "-o", str(target), external=True)
+
+
+@nox.session(python=sys.executable)
+def kernels(session: nox.Session) -> None:
+    """The programs on other kernels, under emulation: ``./run kernels -- '6.*'``."""
+    install(session, "test")
+    session.run("python", "-m", "tests.matrix", *session.posargs)
 
 
 @nox.session(python=sys.executable)

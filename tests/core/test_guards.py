@@ -314,6 +314,31 @@ def test_a_workload_that_is_gone_closes_its_pod(restart: bool) -> None:
     assert asked(law.kernel)[7, PEERS[0], 80] is Reason.ALLOWED
 
 
+@pytest.mark.parametrize("change", [False, True])
+def test_a_new_agent_looks_at_the_connections_that_the_old_one_may_have_left(change: bool) -> None:
+    """It may have ended after a change and before the connections which that forbade."""
+    law, model = Law(FakeKernel()), Model()
+    model.apply(Change({"a/p0": policy(100)}))
+    law.begin(model)
+    law.settle()
+    law = Law(law.kernel)
+    told: list[tuple[set[int], bool]] = []
+    before = asked(law.kernel)
+    law.steer.guards.changed = lambda cookies: told.append(
+        (cookies, asked(law.kernel) == model.reasons())
+    )
+    if change:
+        model.apply(Change({"a/p0": policy(1)}))
+        assert model.reasons() != before
+    law.begin(model)
+    assert not told
+    law.settle()
+    assert told == [({7, 8}, True)], "once, when the kernel has what is wanted"
+    law.feed(Change())
+    law.settle()
+    assert len(told) == 1
+
+
 def test_nothing_is_planned_before_both_answers_are_whole() -> None:
     law = Law(FakeKernel())
     law.feed(Change({"a/p0": policy(1)}, dict(Model().workloads)))

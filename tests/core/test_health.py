@@ -66,12 +66,12 @@ PROBLEMS: list[tuple[dict[str, Any], str]] = [
     ({"pods": [{**POD, "why": "km_enrol is full"}]}, "as wanted: km_enrol is full"),
     (
         {"authorization__pods": [
-            {**GUARD, "mode": "closed", "reason": "waiting", "missing": ["default/a"]}]},
+            {**GUARD, "mode": "refuse", "reason": "waiting", "missing": ["default/a"]}]},
         "default/client is closed, waiting (default/a)",
     ),
     (
         {"authorization__pods": [
-            {**GUARD, "mode": "closed", "reason": "over_capacity", "why": "raise --max-peers"}]},
+            {**GUARD, "mode": "refuse", "reason": "over_capacity", "why": "raise --max-peers"}]},
         "closed, over_capacity: raise --max-peers",
     ),
     ({"authorization__failing": "km_row: ENOMEM"}, "policies cannot be written: km_row: ENOMEM"),

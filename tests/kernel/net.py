@@ -9,6 +9,7 @@ import secrets
 import socket
 import subprocess
 import threading
+import time
 from typing import TYPE_CHECKING, TypeVar
 
 from kmesh.bpf import lib
@@ -156,3 +157,11 @@ class Servers:
 def run(*command: str, text: str) -> None:
     """A command with this input; raises CalledProcessError."""
     subprocess.run(command, input=text, text=True, check=True)
+
+
+def until(holds: Callable[[], bool]) -> None:
+    """Wait for what the kernel does in its own time; raises AssertionError when it does not."""
+    end = time.monotonic() + TIMEOUT
+    while not holds():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.01)

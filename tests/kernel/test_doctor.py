@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kmesh.bpf import lib, load, mounts, objects, query, removal
+from kmesh.bpf import lib, load, loader, mounts, objects, query, removal
 from kmesh.cli.doctor import look, others
 from kmesh.cli.main import main
-from kmesh.core.verdicts import FAILED, OK, WARNING, Verdict
+from kmesh.core.verdicts import FAILED, INFO, OK, WARNING, Verdict
+from kmesh.errors import BpfError
 from tests.kernel.mesh import SMALL
 from tests.kernel.stranger import stranger
 
 if TYPE_CHECKING:
     from kmesh.bpf.objects import Object
+    from tests.kernel.net import Namespace
 
 pytestmark = pytest.mark.kernel
 
@@ -45,13 +47,16 @@ def test_an_object_that_the_kernel_refuses(tmp_path: Path) -> None:
 
 
 def test_programs_that_the_verifier_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(look, "try_load", lambda _: (13, "first\nR1 invalid mem access\nprocessed"))
+    monkeypatch.setattr(
+        look, "try_load", lambda _: (13, "first\nR1 invalid mem access\nprocessed 1")
+    )
     (needed,) = look.program(objects.SOCK)
     assert (needed.level, needed.found) == (FAILED, "refused: Permission denied")
     assert "R1 invalid mem access" in needed.next_step
     (optional,) = look.program(objects.EVICT)
     assert optional.level == WARNING
     assert objects.EVICT.without in optional.means
+    assert optional.next_step.endswith("R1 invalid mem access")
 
 
 def test_this_kernel_can(bpffs: str) -> None:
@@ -59,6 +64,35 @@ def test_this_kernel_can(bpffs: str) -> None:
     assert FAILED not in levels(found)
     names = {verdict.name for verdict in found}
     assert {"kernel", "BTF", "capabilities", "bpffs", "cgroup2", "pins", "ring buffers"} <= names
+
+
+@pytest.mark.parametrize(
+    ("probe", "name"),
+    [("lib.tells_netns_cookie", "cookies of sockets' namespaces"),
+     ("query.has_interface_links", "links on interfaces")],
+)  # fmt: skip
+def test_what_is_replaced_where_it_is_missing(
+    probe: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(f"kmesh.cli.doctor.look.{probe}", lambda *_: False)
+    (found,) = (verdict for verdict in look.features() if verdict.name == name)
+    assert (found.level, found.found) == (INFO, "no")
+    assert "instead" in found.means
+
+
+def test_links_on_interfaces_are_known_by_trying(ends: tuple[Namespace, Namespace]) -> None:
+    """The probe only asks; here one is made."""
+    pod, _ = ends
+    maps, programs = loader.load({}, {name: n for name in objects.MAPS if (n := SMALL.of(name))})
+    try:
+        link = lib.attach_interface(pod.fd, programs["km_ingress"], 1, objects.TCX_INGRESS)
+        os.close(link)
+        can = True
+    except BpfError:
+        can = False
+    finally:
+        loader.close([*maps.values(), *programs.values()])
+    assert query.has_interface_links() == can
 
 
 def test_mounts_that_are_missing(tmp_path: Path) -> None:

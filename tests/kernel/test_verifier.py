@@ -11,20 +11,12 @@ import pytest
 from kmesh.bpf import loader
 from kmesh.bpf.objects import MAPS, OBJECTS
 from kmesh.bpf.sizes import Sizes
+from kmesh.bpf.verifier import verified
 
 pytestmark = pytest.mark.kernel
 
 # A tenth of what every supported kernel allows.
 MOST = 100_000
-
-
-def verified(program: int) -> int:
-    """Instructions that the verifier walked through for a loaded program."""
-    lines = Path(f"/proc/self/fdinfo/{program}").read_text().splitlines()
-    found = [int(line.split()[1]) for line in lines if line.startswith("verified_insns:")]
-    if not found:
-        pytest.skip("this kernel does not tell (Linux 5.16 does)")
-    return found[0]
 
 
 @pytest.mark.parametrize("level", ["v2", "v3"])
@@ -36,9 +28,11 @@ def test_far_from_the_limit(level: str, tmp_path: Path, monkeypatch: pytest.Monk
     maps, programs = loader.load({}, entries)
     try:
         walked = {name: verified(fd) for name, fd in programs.items()}
+        if None in walked.values():
+            pytest.skip("this kernel does not tell (Linux 5.16 does)")
         needed = {one.name for each in OBJECTS if not each.without for one in each.programs}
         assert walked.keys() >= needed
-        assert 0 < max(walked.values()) < MOST, walked
+        assert 0 < max(work or 0 for work in walked.values()) < MOST, walked
     finally:
         loader.close([*maps.values(), *programs.values()])
 

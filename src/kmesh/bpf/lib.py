@@ -331,6 +331,12 @@ def netns_cookie(fd: int) -> int:
     return check(rc, "read a namespace's cookie")
 
 
+def tells_netns_cookie(fd: int) -> bool:
+    """Whether ``netns_cookie`` can ask a socket on this kernel; else it asks a program."""
+    rc = lib.km_netns_cookie(fd)
+    return rc != -ENOPROTOOPT and check(rc, "read a namespace's cookie") > 0
+
+
 def netns_cookie_by_program(fd: int) -> int:
     """The same where sockets cannot be asked: slower, and raises MountError without cgroup2."""
     path, cgroup2 = COOKIE_OBJECT.encode(), mounts.find_cgroup2().encode()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from kmesh.bpf import lib
 from kmesh.bpf.objects import CGROUP, OBJECTS, Object
+from kmesh.bpf.verifier import relevant, why
 from kmesh.errors import ProgramRefused
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def _load(
             except ProgramRefused as error:
                 if not one.without:
                     raise
-                log.warning("%s: %s", one.without, error.sentence.rstrip().rpartition("\n")[2])
+                log.warning("%s: %s", one.without, why(error.sentence))
     except BaseException:
         close(maps.values())
         close(programs.values())
@@ -78,15 +79,6 @@ def _load_one(
         programs |= {each.name: object_.program_fd(each.name) for each in one.programs}
     finally:
         object_.close()
-
-
-def relevant(log: str) -> str:
-    """The end of a verifier log, from a few lines above the failing instruction on."""
-    lines = log.splitlines()
-    # Newer kernels (7.3) explain the failure at length below the line that older ones end with.
-    reports = [i for i, line in enumerate(lines) if line.startswith("Verification failed")]
-    start = reports[-1] - 10 if reports else len(lines) - 20
-    return "\n".join(lines[max(start, 0) :])
 
 
 def close(fds: Iterable[int]) -> None:

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from kmesh._native import ffi, lib
 from kmesh.bpf.lib import check
+from kmesh.bpf.objects import TCX_INGRESS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+LOOPBACK = 1  # its index, in every namespace
 MOST = 64  # programs at one hook: the kernel allows no more
 
 
@@ -24,9 +26,9 @@ class Program(NamedTuple):
 
 
 def attached(target: int, attach_type: int, *, effective: bool = False) -> list[int] | None:
-    """Ids of the programs at a hook of an open cgroup or network namespace, in the order in which
-    they run; with ``effective`` also those of the cgroups above. None: the kernel has no such
-    hook. Raises BpfError."""
+    """Ids of the programs at a hook of an open cgroup or network namespace, or of an interface by
+    its index, in the order in which they run; with ``effective`` also those of the cgroups above.
+    None: the kernel has no such hook. Raises BpfError."""
     ids = ffi.new("uint32_t[]", MOST)
     rc = lib.km_query(target, attach_type, effective, ids, MOST)
     if rc == -EINVAL:
@@ -74,6 +76,11 @@ def has_helper(program_type: int, helper: int) -> bool:
 def has_batches() -> bool:
     """Whether rows of a hash map can be read many at a time. Raises BpfError."""
     return bool(check(lib.km_probe_batch(), "probe batches"))
+
+
+def has_interface_links() -> bool:
+    """Whether programs can be linked to interfaces (tcx). Raises BpfError."""
+    return attached(LOOPBACK, TCX_INGRESS) is not None
 
 
 def attached_at(path: str, attach_type: int) -> list[int] | None:

@@ -73,6 +73,7 @@ class Guards:
         self._dirty = True
         self.changed: Callable[[set[int]], None] = lambda _: None
         self._flipped: set[int] = set()
+        self._left: set[int] = set()
         self._attempts, self._due = 0, 0.0
 
     def adopt(self, found: FoundGuards) -> None:
@@ -85,6 +86,8 @@ class Guards:
         self.peers.adopt(found.peers)
         self._adopted = self.peers.on
         self.exempted = {(k.addr, k.plen) for k in map(CidrKey.unpack, found.exempt)}
+        # The agent before may have ended between a change and the end of what that forbade.
+        self._left = set(self.links)
         sets = [Guard.unpack(value).set for value in found.guards.values()]
         self.sets.adopt(sets, found.rules, found.row_words)
 
@@ -159,6 +162,8 @@ class Guards:
             self._queue = self._plan(now)
             self._slice = list(islice(self._queue, SLICE))
             self._running = bool(self._slice)
+            if not self._running:
+                self._settled()
         return self._slice
 
     def report(self, outcome: Outcome, now: float) -> None:
@@ -212,6 +217,8 @@ class Guards:
         """All operations for what has changed since the last plan."""
         wanted: dict[int, Content | None] = {}
         flips: list[Op] = []
+        self._flipped |= self._left
+        self._left = set()
         if self._dirty:
             self.sets.need(self._contents())
             wanted = self._wanted()

@@ -120,7 +120,7 @@ def _pods(state: State, pods: Pods, _: float) -> Iterator[Finding]:
 
 def _guards(state: State, _: object, __: float) -> Iterator[Finding]:
     for pod in get(state, "authorization.pods", ()):
-        if pod["mode"] == "closed":
+        if pod["mode"] == "refuse":
             missing = f" ({', '.join(pod['missing'])})" if pod.get("missing") else ""
             why = f": {pod['why']}" if pod.get("why") else ""
             yield Finding(

@@ -1,8 +1,14 @@
-"""Ends open connections that policies do not allow any more."""
+"""Ends open connections that policies do not allow any more, at once or a while after the change.
+
+What is forbidden is judged when the while is over: a connection that a later change allows again
+goes on, one that a later change forbids has less than the while left.
+"""
 
 from __future__ import annotations
 
 import logging
+import math
+import time
 from socket import IPPROTO_TCP
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -21,6 +27,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 EVERY = 0.2  # seconds between two looks at the same pods at least
+AGAIN = 5.0  # seconds after a look that failed
 SLICE = 256
 
 
@@ -35,51 +42,67 @@ class EvictorStatistics(NamedTuple):
 
 
 class Evictor:
-    """``changed`` tells the cookies of pods whose policies differ now; ``run`` looks at their
-    connections ``delay`` seconds later, or never when that is None.
+    """``changed`` tells the cookies of pods whose policies differ now; ``run`` looks at the
+    connections of each ``delay`` seconds later, or never when that is None.
 
     ``ender`` lets a program judge and end the connections of a pod; where this kernel has none,
     ``forbids`` judges each.
     """
 
-    def __init__(self, delay: float | None, ender: Ender, forbids: Callable[[Found], bool]) -> None:
-        self._delay, self._ender, self._forbids = delay, ender, forbids
+    def __init__(
+        self,
+        delay: float | None,
+        ender: Ender,
+        forbids: Callable[[Found], bool],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._delay, self._ender, self._forbids, self._clock = delay, ender, forbids, clock
         self._look = Look("km_evict", IPPROTO_TCP, OPEN | 1 << LISTEN, self._judge)
-        self._waiting: set[int] = set()
+        self._due: dict[int, float] = {}  # by cookie
         self._wake = anyio.Event()
         self._looks = self._failures = 0
 
     def changed(self, cookies: set[int]) -> None:
         """These pods are judged by other policies from now on."""
-        if self._delay is not None and cookies:
-            self._waiting |= cookies
-            self._wake.set()
+        if self._delay is None:
+            return
+        due = self._clock() + self._delay
+        for cookie in sorted(cookies):
+            self._due.setdefault(cookie, due)
+        self._wake.set()
 
     async def run(self) -> None:
         """Look until cancelled."""
         while True:
-            await self._wake.wait()
             self._wake = anyio.Event()
-            await anyio.sleep(self._delay or 0)
-            cookies, self._waiting = self._waiting, set()
-            for cookie in sorted(cookies):
+            with anyio.move_on_after(min(self._due.values(), default=math.inf) - self._clock()):
+                await self._wake.wait()
+            for cookie in self.take_due():
                 await self.look(cookie)
             await anyio.sleep(EVERY)
 
+    def take_due(self) -> list[int]:
+        """The pods whose time has come; they wait no longer."""
+        now = self._clock()
+        found = [cookie for cookie, due in self._due.items() if due <= now]
+        for cookie in found:
+            del self._due[cookie]
+        return found
+
     async def look(self, cookie: int) -> None:
-        """End what is not allowed any more in one pod; an error is logged and counted."""
+        """End what is not allowed any more in one pod; after an error, which is logged and counted,
+        it is tried again."""
         self._looks += 1
         try:
             await self._ender.look(cookie, self._look)
         except BpfError as error:
             self._failures += 1
+            self._due.setdefault(cookie, self._clock() + AGAIN)
             log.error("cannot end the connections of pod %d: %s", cookie, error)
 
     def statistics(self) -> EvictorStatistics:
         """For metrics and dumps."""
-        return EvictorStatistics(
-            self._looks, self._failures, len(self._waiting), self._ender.by_hand
-        )
+        return EvictorStatistics(self._looks, self._failures, len(self._due), self._ender.by_hand)
 
     async def _judge(self, found: list[Found]) -> list[Found]:
         """Only what came in is judged: connections to a port on which somebody listens."""

@@ -8,7 +8,7 @@ import resource
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kmesh.bpf import carry, lib, loader, mounts, query
+from kmesh.bpf import carry, lib, mounts, query, verifier
 from kmesh.bpf import pins as pinned
 from kmesh.bpf.objects import CGROUP, OBJECTS
 from kmesh.bpf.sizes import Sizes
@@ -166,6 +166,10 @@ def features() -> Iterator[Verdict]:
          "Pods cannot be told apart (Linux 5.7)."),
         ("chosen errno", lambda: lib.helper_allowed(connect, lib.SET_RETVAL), WARNING,
          "Refused applications see EPERM instead of ECONNREFUSED (Linux 5.18)."),
+        ("cookies of sockets' namespaces", tells_cookie, INFO,
+         "A small program is asked for them instead of a socket (Linux 5.14)."),
+        ("links on interfaces", query.has_interface_links, INFO,
+         "Pods behind a transparent proxy are guarded by clsact filters instead (Linux 6.6)."),
     )  # fmt: skip
     for name, ask, level, lost in questions:
         try:
@@ -176,7 +180,14 @@ def features() -> Iterator[Verdict]:
         if has:
             yield Verdict(KERNEL, name, OK, "yes")
         else:
-            yield Verdict(KERNEL, name, level, "no", lost, "Use a newer kernel.")
+            step = "" if level == INFO else "Use a newer kernel."
+            yield Verdict(KERNEL, name, level, "no", lost, step)
+
+
+def tells_cookie() -> bool:
+    """Whether a socket says in which network namespace it was made."""
+    with open("/proc/self/ns/net", "rb") as own:
+        return lib.tells_netns_cookie(own.fileno())
 
 
 def program(one: Object) -> Iterator[Verdict]:
@@ -191,16 +202,15 @@ def program(one: Object) -> Iterator[Verdict]:
     if not errno:
         yield Verdict(PROGRAMS, name, OK, programs)
     elif one.without:
-        last = loader.relevant(said).rstrip().rpartition("\n")[2]
         yield Verdict(
             PROGRAMS, name, WARNING, f"refused: {os.strerror(errno)}",
-            f"Without it: {one.without}.", f"The verifier's last line: {last}",
+            f"Without it: {one.without}.", f"What the kernel misses: {verifier.why(said)}",
         )  # fmt: skip
     else:
         yield Verdict(
             PROGRAMS, name, FAILED, f"refused: {os.strerror(errno)}",
             "The agent does not start; what an older one attached goes on working.",
-            f"Report `uname -r` and the verifier's last lines:\n{loader.relevant(said)}",
+            f"Report `uname -r` and the verifier's last lines:\n{verifier.relevant(said)}",
         )  # fmt: skip
 
 

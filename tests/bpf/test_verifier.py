@@ -1,8 +1,10 @@
-"""What is kept of a verifier's log."""
+"""What is kept of a verifier's log, and which line says why."""
 
 from __future__ import annotations
 
-from kmesh.bpf.loader import relevant
+import pytest
+
+from kmesh.bpf.verifier import relevant, why
 
 STATE = [f"{i}: (b7) r1 = {i}" for i in range(200)]
 FAILURE = ["68: (69) r1 = *(u16 *)(r1 +0)", "R1 invalid mem access 'scalar'"]
@@ -25,3 +27,25 @@ def test_a_report_longer_than_that_does_not_push_it_out() -> None:
 def test_a_short_log_is_kept_whole() -> None:
     assert relevant("one\ntwo") == "one\ntwo"
     assert relevant("Verification failed\nwhy") == "Verification failed\nwhy"
+
+
+@pytest.mark.parametrize(
+    ("log", "said"),
+    [
+        ("\n".join([*STATE, *FAILURE, *END]), FAILURE[-1]),
+        (
+            "libbpf: extern (func ksym) 'f': not found in kernel or module BTFs\n"
+            "libbpf: failed to load object 'x.o'",
+            "libbpf: extern (func ksym) 'f': not found in kernel or module BTFs",
+        ),
+        (
+            "0: (85) call f#1\nunknown func f#1\nprocessed 1 insns\n-- END PROG LOAD LOG --\n"
+            "libbpf: prog 'p': failed to load: -22",
+            "unknown func f#1",
+        ),
+        ("libbpf: failed to load object 'x.o'\n\n", "libbpf: failed to load object 'x.o'"),
+        ("", ""),
+    ],
+)
+def test_the_line_that_says_why(log: str, said: str) -> None:
+    assert why(log) == said

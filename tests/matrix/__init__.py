@@ -1,0 +1,1 @@
+"""The suite on other kernels: ``python -m tests.matrix``."""
