@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from kmesh.core.addr import is_ipv4, text
 from kmesh.core.dirty import EXACT
+from kmesh.core.guards import LOOPBACK
 from kmesh.tasks.top_sources import OPTIONS
 
 if TYPE_CHECKING:
@@ -100,17 +101,23 @@ def authorization(
                 **plain(pod),
                 "mode": pod.mode.name.lower(),
                 "reason": pod.reason.name.lower(),
-                "hook": "tcx" if guards.links.get(pod.cookie) else "sk_lookup",
+                "hook": hook(guards.links.get(pod.cookie)),
             }
             for pod in guards.pods_guarded.values()
         ],
         "exempt": [title(cidr) for cidr in sorted(guards.exempt)],
+        "exempt_always": [*(title(cidr) for cidr in LOOPBACK), "the pod's own addresses"],
         "verdicts": plain(verdicts),
         "denials": [plain(each) for each in denials.last],
         "records": denials.statistics().records,
         "evictor": plain(evictor.statistics()),
         "places": plain(places.statistics()),
     }
+
+
+def hook(place: bytes | None) -> str:
+    """Where a pod is guarded, by its packed interfaces."""
+    return "none" if place is None else "tcx" if place else "sk_lookup"
 
 
 def capacity(maps: Mapping[str, Fill]) -> dict[str, Json]:

@@ -17,7 +17,15 @@ from kmesh.abi.layout import GuardMode, Reason
 from kmesh.bpf.fake import FakeKernel, FaultyTables
 from kmesh.core import addr
 from kmesh.core.guard_status import GuardLimits
-from kmesh.core.model import Action, Authorization, Identity, Match, PolicyScope, StringMatch
+from kmesh.core.model import (
+    Action,
+    Authorization,
+    Identity,
+    Match,
+    PolicyScope,
+    StringMatch,
+    Trait,
+)
 from kmesh.core.policy import Attempt, judge
 from kmesh.core.segments import Full, Segments
 from kmesh.core.steer import Steering
@@ -312,6 +320,32 @@ def test_a_workload_that_is_gone_closes_its_pod(restart: bool) -> None:
     law.feed(Change(workloads={uid("pod7"): pod(7)}))
     law.settle()
     assert asked(law.kernel)[7, PEERS[0], 80] is Reason.ALLOWED
+
+
+def test_a_pod_on_the_host_s_network_is_said_to_be_guarded_by_nobody() -> None:
+    law, model = Law(FakeKernel()), Model()
+    model.apply(Change({"a/p0": policy(100)}))
+    law.begin(model)
+    on_host = pod(7)._replace(traits=int(Trait.POD | Trait.HOST_NETWORK))
+    law.feed(Change(workloads={on_host.uid: on_host}))
+    law.settle()
+    row = law.steer.guards.pods_guarded[7]
+    assert (row.mode, row.policies) == (GuardMode.ALLOW, ("a/p0",))
+    assert "no policy is enforced" in row.why
+    assert law.kernel.scan_guards().links == {8: b""}
+    assert asked(law.kernel)[7, PEERS[0], 9] is Reason.NOT_ENROLLED
+
+
+def test_how_much_of_each_limit_is_used() -> None:
+    law = Law(FakeKernel(rows=1 << 20))
+    law.begin(Model())
+    other = Authorization("b/unused", "b", PolicyScope.NAMESPACE, Action.ALLOW, ())
+    law.feed(Change({"a/p0": broad(100), "a/p1": policy(50, "a/p1"), "b/unused": other}))
+    law.settle()
+    found = law.steer.guards.statistics()
+    assert (found.policies, found.policies_used, found.combinations) == (3, 2, 101)
+    assert found.limits.combinations == 16384
+    assert 150 < found.values < found.limits.values
 
 
 @pytest.mark.parametrize("change", [False, True])

@@ -8,7 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kmesh.abi.layout import Reason
+from kmesh.core.guard_status import describe
 from kmesh.core.health import Health, assess, get
+from kmesh.core.policy_index import Applicable
 
 NOW = 1_000_000.0
 POD = {"cookie": 7, "workload": "Kubernetes//Pod/default/client", "enrolled": True, "view": 1}
@@ -26,7 +29,8 @@ def state(**paths: Any) -> dict[str, Any]:
         "planner": {"services": 1, "workloads": 2, "pods": 1, "conflicts": 0},
         "writer": {"failures": 0},
         "authorization": {"policies": 0, "pods": [GUARD], "failing": "", "peers": 10,
-                          "limits": {"peers": 100}, "evictor": {"failures": 0}},
+                          "limits": dict.fromkeys(("peers", "policies", "combinations"), 100),
+                          "evictor": {"failures": 0}},
         "loop": {"recent": 0.001},
     }  # fmt: skip
     for path, value in paths.items():
@@ -55,6 +59,12 @@ def test_pods_that_are_not_told_are_counted_by_the_planner() -> None:
     assert "; 1 pod enrolled;" in assess(state(), None, NOW).sentence
 
 
+def guard(reason: Reason, why: str = "") -> dict[str, Any]:
+    """A closed pod as GET /state shows it."""
+    found = describe(7, "pod", Applicable((), ("a/late",)), reason, why)
+    return {**found._asdict(), "mode": found.mode.name.lower(), "reason": found.reason.name.lower()}
+
+
 PROBLEMS: list[tuple[dict[str, Any], str]] = [
     (
         {"xds__connected": False, "xds__last_error": "connect: refused"},
@@ -65,14 +75,12 @@ PROBLEMS: list[tuple[dict[str, Any], str]] = [
     ({"pods": [{**POD, "enrolled": False}]}, "is not enrolled as wanted: the kernel does not"),
     ({"pods": [{**POD, "why": "km_enrol is full"}]}, "as wanted: km_enrol is full"),
     (
-        {"authorization__pods": [
-            {**GUARD, "mode": "refuse", "reason": "waiting", "missing": ["default/a"]}]},
-        "default/client is closed, waiting (default/a)",
+        {"authorization__pods": [guard(Reason.WAITING)]},
+        "pod is closed to everybody: waiting for a/late",
     ),
     (
-        {"authorization__pods": [
-            {**GUARD, "mode": "refuse", "reason": "over_capacity", "why": "raise --max-peers"}]},
-        "closed, over_capacity: raise --max-peers",
+        {"authorization__pods": [guard(Reason.OVER_CAPACITY, "--max-peers is 1")]},
+        "pod is closed to everybody: --max-peers is 1",
     ),
     ({"authorization__failing": "km_row: ENOMEM"}, "policies cannot be written: km_row: ENOMEM"),
     ({"audit": {"exceptions": ["link connect4 is gone"]}}, "link connect4 is gone"),
@@ -97,6 +105,12 @@ NOTES: list[tuple[dict[str, Any], str]] = [
     ({"writer__failures": 1}, "1 writes to kernel tables failed"),
     ({"planner__conflicts": 2}, "2 addresses are claimed"),
     ({"authorization__peers": 90}, "90 of 100 peers are used"),
+    ({"authorization__policies_used": 90}, "90 of 100 policies are used"),
+    ({"authorization__combinations": 90}, "90 of 100 combinations are used"),
+    (
+        {"authorization__pods": [{**GUARD, "why": "it uses the host's network"}]},
+        "it uses the host's network",
+    ),
     ({"capacity": {"km_vip": {"used": 9, "limit": 10, "option": "--max-vips"}}}, "9 of 10 rows"),
     ({"authorization__evictor": {"failures": 4}}, "4 times forbidden connections"),
     ({"restarts": {"xds": 2}}, "the task xds failed and was started again 2 times"),

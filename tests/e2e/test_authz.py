@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import os
 import socket
+import subprocess
 import threading
 from collections import Counter
 from typing import TYPE_CHECKING, Any
@@ -14,10 +17,12 @@ from kmesh.cli.main import main
 from kmesh.core.events import AUTHORIZATION
 from tests.e2e.agent import until
 from tests.e2e.peers import pod as workload
-from tests.e2e.peers import policy
+from tests.e2e.peers import policy, service
 from tests.kernel.net import TIMEOUT
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tests.e2e.agent import Agent
     from tests.e2e.peers import Plane
     from tests.kernel.net import Namespace, Servers
@@ -43,10 +48,10 @@ def guards(state: dict[str, Any]) -> list[dict[str, Any]]:
     return found
 
 
-def reach(pod: Namespace, client: str) -> bool:
+def reach(pod: Namespace, client: str, server: str = SERVER, port: int = 8080) -> bool:
     with pod.socket() as dialler:
         dialler.bind((client, 0))
-        found = dialler.connect_ex((SERVER, 8080))
+        found = dialler.connect_ex((server, port))
         assert found in (0, errno.ECONNREFUSED)
         return found == 0
 
@@ -107,19 +112,72 @@ def test_a_policy_that_cannot_be_understood_is_named_and_the_last_good_one_stays
     assert not reach(door, STRANGER)
 
 
+NAMES_LATE = (workload("client", SERVER, authorizationPolicies=["default/late"]), PODS[1])
+
+
 def test_a_pod_waits_behind_a_closed_door_for_a_policy_it_names(
-    agent: Agent, plane: Plane, door: Namespace
+    agent: Agent, plane: Plane, door: Namespace, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    named = [workload("client", SERVER, authorizationPolicies=["default/late"]), PODS[1]]
-    plane.apply(*named)
+    check = ["check", "--run-dir", str(agent.api.socket.parent)]
+    plane.apply(*NAMES_LATE)
     plane.until_answered()
     assert not reach(door, FRIEND)
     (row,) = guards(agent.state())
     assert (row["mode"], row["why"]) == ("refuse", "waiting for default/late")
-    plane.apply(*named, policy("late", ONLY_FRIEND, scope="WorkloadSelector"))
+    assert main(check) == 1
+    assert "client is closed to everybody: waiting for default/late" in capsys.readouterr().out
+    plane.apply(*NAMES_LATE, policy("late", ONLY_FRIEND, scope="WorkloadSelector"))
     plane.until_answered()
     assert reach(door, FRIEND)
     assert not reach(door, STRANGER)
+    assert main([*check, "--wait", "10"]) == 0
+
+
+def test_whom_a_missing_policy_keeps_out_is_a_choice(
+    agent: Agent, plane: Plane, pod: Namespace, servers: Servers
+) -> None:
+    plane.apply(*NAMES_LATE, policy("d", {"sourceIps": [f"{STRANGER}/32"]}, action="Deny"))
+    agent.start_synced("--fail-open", "waiting")
+    agent.enrol(pod)
+    agent.until(lambda state: len(guards(state)) == 1)
+    until(lambda: not reach(pod, STRANGER), agent.tail)
+    assert reach(pod, FRIEND), "the policies that are there decide"
+    (row,) = guards(agent.state())
+    assert (row["mode"], row["missing"]) == ("evaluate", ["default/late"])
+
+
+OWN, FOREIGN = {"namespaces": [{"exact": "default"}]}, {"namespaces": [{"exact": "other"}]}
+IDENTITY = {"principals": [{"exact": "cluster.local/ns/default/sa/default"}]}
+LIST = (
+    # a match, and whether it allows: friend at 8080, stranger at 8080, friend at 9090
+    (ONLY_FRIEND, (True, False, True)),
+    ({"destinationPorts": [8080]}, (True, True, False)),
+    ({"destinationPorts": [80]}, (False, False, False)),
+    (OWN, (True, False, True)),
+    (FOREIGN, (False, False, False)),
+    (IDENTITY, (True, False, True)),
+    ({"notSourceIps": [f"{FRIEND}/32"]}, (False, True, False)),
+    ({"notDestinationPorts": [9090]}, (True, True, False)),
+    (OWN | {"destinationPorts": [9090]}, (False, False, True)),
+    ({"serviceAccounts": ["default/default"]}, (True, False, True)),
+)  # fmt: skip
+
+
+def test_addresses_ports_namespaces_and_identities_both_ways(
+    plane: Plane, door: Namespace, servers: Servers
+) -> None:
+    """Each match in an ALLOW policy, then in a DENY policy that means the opposite; through a VIP
+    as well as direct, where the VIP's port is no port of the pod."""
+    servers.tcp(SERVER, 9090)
+    web = service("default/web", "10.9.0.1", ports={80: 8080})
+    pods = (workload("client", SERVER, of="default/web"), PODS[1])
+    for match, allowed in LIST:
+        for action, opened in (("Allow", allowed), ("Deny", tuple(not one for one in allowed))):
+            plane.apply(*pods, web, policy("a", match, action=action))
+            plane.until_answered()
+            met = [reach(door, FRIEND), reach(door, STRANGER), reach(door, FRIEND, SERVER, 9090)]
+            assert tuple(met) == opened, (action, match)
+            assert reach(door, FRIEND, "10.9.0.1", 80) is opened[0], (action, match)
 
 
 def test_an_open_connection_ends_when_its_policy_does(
@@ -143,6 +201,54 @@ def test_an_open_connection_ends_when_its_policy_does(
     assert agent.state()["authorization"]["evictor"]["looks"] >= 1
 
 
+def test_open_connections_may_have_a_while_or_stay(
+    agent: Agent, plane: Plane, pod: Namespace
+) -> None:
+    """Never, then in an hour, then at once: an agent that starts looks at what is open, since the
+    one before may have ended before it did."""
+    plane.apply(*PODS)
+    agent.start_synced("--evict", "never")
+    agent.enrol(pod)
+    agent.until(lambda state: len(guards(state)) == 1)
+    with process_in(pod), pod.socket() as listener, pod.socket() as stranger:
+        listener.bind((SERVER, 7777))
+        listener.listen()
+        stranger.bind((STRANGER, 0))
+        stranger.connect((SERVER, 7777))
+        accepted, _ = listener.accept()
+        with accepted:
+            apply(plane, policy("a", ONLY_FRIEND))
+            for waiting, options in ((0, ()), (1, ("--evict", "3600"))):
+                if options:
+                    agent.kill()
+                    agent.start_synced(*options)
+                agent.until(lambda state, n=waiting: evictor(state)["waiting"] == n)  # type: ignore[misc]
+                stranger.sendall(b"?")
+                assert accepted.recv(1) == b"?"
+                assert evictor(agent.state())["looks"] == 0
+            agent.kill()
+            agent.start_synced()
+            with pytest.raises(ConnectionResetError):
+                stranger.recv(1)
+
+
+@contextlib.contextmanager
+def process_in(pod: Namespace) -> Iterator[None]:
+    """As in every pod: by it an agent that starts finds the namespace."""
+    with subprocess.Popen(["ip", "netns", "exec", pod.name, "sleep", "600"]) as process:
+        try:
+            link, own = f"/proc/{process.pid}/ns/net", os.fstat(pod.fd).st_ino
+            until(lambda: os.stat(link).st_ino == own, lambda: link)
+            yield
+        finally:
+            process.kill()
+
+
+def evictor(state: dict[str, Any]) -> dict[str, int]:
+    found: dict[str, int] = state["authorization"]["evictor"]
+    return found
+
+
 def test_a_denial_is_recorded_once_a_second_for_a_pair(
     agent: Agent, plane: Plane, door: Namespace
 ) -> None:
@@ -159,6 +265,43 @@ def test_a_denial_is_recorded_once_a_second_for_a_pair(
     assert state["authorization"]["verdicts"]["default/d"] == {"denied": 20}
     assert len(state["authorization"]["denials"]) < 20
     assert "by default/d" in agent.tail()
+
+
+def test_what_is_not_recorded_is_counted_for_the_next_record(
+    agent: Agent, plane: Plane, door: Namespace
+) -> None:
+    """Of one pair and policy there is a record a second; what lies between is in the next one."""
+    apply(plane, policy("d", {"sourceIps": [f"{FRIEND}/32"]}, action="Deny"))
+    tried = 0
+
+    def again() -> bool:
+        nonlocal tried
+        tried += 1
+        assert not reach(door, FRIEND)
+        return len(agent.state()["authorization"]["denials"]) > 1
+
+    until(again, agent.tail)
+    *_, first, second = sorted(agent.state()["authorization"]["denials"], key=lambda d: d["time"])
+    assert first["suppressed"] == 0
+    assert 0 < second["suppressed"] <= tried - 2
+    assert f", and {second['suppressed']} more" in agent.tail()
+
+
+def test_dry_run_is_counted_and_logged_and_keeps_nobody_out(
+    agent: Agent, plane: Plane, door: Namespace
+) -> None:
+    apply(plane, policy("d", {"sourceIps": [f"{FRIEND}/32"]}, action="Deny", dryRun=True))
+    assert reach(door, FRIEND)
+    assert reach(door, STRANGER)
+    state = agent.until(lambda found: found["authorization"]["denials"])
+    (record,) = state["authorization"]["denials"]
+    assert (record["dry_run"], record["policy"]) == (True, "default/d")
+    assert record["source_workload"].endswith("friend")
+    assert state["authorization"]["verdicts"] == {
+        "default/d": {"dry_denied": 1}, "no policy": {"allowed": 2},
+    }  # fmt: skip
+    until(lambda: "default/d" in agent.tail(), agent.tail)
+    assert "would" in agent.tail()
 
 
 def test_why_names_the_rule(
@@ -254,4 +397,6 @@ def test_sources_that_are_exempt_come_in_under_every_policy(
     agent.until(lambda state: len(guards(state)) == 1)
     until(lambda: not reach(pod, STRANGER), agent.tail)
     assert reach(pod, FRIEND)
-    assert agent.state()["authorization"]["exempt"] == [FRIEND, "10.200.0.0/16"]
+    found = agent.state()["authorization"]
+    assert found["exempt"] == [FRIEND, "10.200.0.0/16"]
+    assert found["exempt_always"][:2] == ["127.0.0.0/8", "::1"]

@@ -37,11 +37,15 @@ class Mesh:
     def __init__(self, bpffs: str, sizes: Sizes, open_reasons: int = 0) -> None:
         self.plane = load.start(bpffs, "", sizes)
         self.tables = KernelTables(self.plane)
+        self.now = 0.0
+        self.begin(open_reasons)
+
+    def begin(self, open_reasons: int = 0) -> None:
+        """A new planner for what the tables hold, as an agent that starts makes one."""
         vips, slots = self.tables.capacity()
         store = Store("", "Kubernetes", "n1")
         self.steering = Steering(store, Segments(slots, 0.05), vips, open_reasons)
         self.steering.adopt(self.tables.scan(), self.tables.scan_guards())
-        self.now = 0.0
         planner = self.steering.planner
         assert (
             self.tables.apply([Op(Phase.CIDRS_ON, planner.config(planner.cidrs_on), None)]).error

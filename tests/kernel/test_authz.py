@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.kernel
 Pair = tuple[socket.socket, socket.socket]
 SERVER, FRIEND, STRANGER = "10.1.0.1", "10.1.0.2", "10.1.0.3"
+OTHER = "10.1.0.4"
 SERVER6, FRIEND6, STRANGER6 = "fd01::1", "fd01::2", "fd01::3"
 
 
@@ -52,6 +53,7 @@ def guarded(mesh: Mesh, pod: Namespace, servers: Servers) -> Mesh:
         servers.tcp(SERVER, port)
         servers.tcp(SERVER6, port)
     servers.udp(SERVER, 8080)
+    servers.udp(SERVER6, 8080)
     mesh.put(workload("server", SERVER, SERVER6), workload("friend", FRIEND, FRIEND6))
     mesh.tables.remember(pod.cookie, pod.path)
     mesh.enrol(pod, "server")
@@ -210,19 +212,24 @@ def test_answers_to_unconnected_datagrams_come_in(
     assert guarded.count("LOOKUP", "REPLY") == 1
 
 
-def test_datagrams_are_judged(guarded: Mesh, pod: Namespace) -> None:
-    put(guarded, policy("a", source(FRIEND, 32)))
+@pytest.mark.parametrize(
+    ("server", "friend", "stranger"), [(SERVER, FRIEND, STRANGER), (SERVER6, FRIEND6, STRANGER6)]
+)
+def test_datagrams_are_judged(
+    guarded: Mesh, pod: Namespace, server: str, friend: str, stranger: str
+) -> None:
+    put(guarded, policy("a", source(friend, 128 if ":" in friend else 32)))
 
     def ask(client: str) -> bytes:
-        with pod.socket(kind=socket.SOCK_DGRAM) as dialler:
+        with pod.socket(family(server), socket.SOCK_DGRAM) as dialler:
             dialler.bind((client, 0))
-            dialler.connect((SERVER, 8080))
+            dialler.connect((server, 8080))
             dialler.send(b"?")
             return dialler.recv(100)
 
-    assert ask(FRIEND) == f"{SERVER}:8080".encode()
+    assert ask(friend) == f"{server}:8080".encode()
     with pytest.raises(ConnectionRefusedError):
-        ask(STRANGER)
+        ask(stranger)
 
 
 def test_sixty_four_policies_on_one_workload(guarded: Mesh, pod: Namespace) -> None:
@@ -411,6 +418,64 @@ def test_a_new_agent_takes_over_and_changes_nothing_until_it_knows(
     assert reach(pod, STRANGER)
 
 
+def test_an_agent_that_ends_between_any_two_writes_opens_nothing(
+    guarded: Mesh, pod: Namespace
+) -> None:
+    """After each write, and after each one of the next agent's, every client meets the old policy
+    or the new one; whom neither lets in never comes in."""
+    sources = (FRIEND, STRANGER, OTHER)
+    old = policy("a", source(FRIEND, 32))
+    new = policy("a", Match(principals=(StringMatch("presence"),)), source(STRANGER, 32))
+    right = {FRIEND: {True}, STRANGER: {False, True}, OTHER: {False}}
+    survived = 0
+    while True:
+        put(guarded, old)
+        assert [reach(pod, each) for each in sources] == [True, False, False]
+        guarded.steering.put_policies([(new.key, new)])
+        done = write(guarded, survived, lambda: met(pod, right))
+        met(pod, right)
+        guarded.begin()
+        guarded.steering.start_guarding()
+        guarded.steering.put_policies([(new.key, new)])
+        guarded.steering.put(
+            (each.uid, each)
+            for each in (workload("server", SERVER, SERVER6), workload("friend", FRIEND, FRIEND6))
+        )
+        guarded.tables.remember(pod.cookie, pod.path)
+        guarded.steering.enrol(pod.cookie, uid("server"))
+        guarded.steering.start()
+        write(guarded, 1000, lambda: met(pod, right))
+        assert [reach(pod, each) for each in sources] == [True, True, False]
+        if done < survived:
+            break
+        survived += 1
+    assert survived > 5, "there was nothing to interrupt"
+
+
+def write(mesh: Mesh, most: int, between: Callable[[], None]) -> int:
+    """Writes what is planned one by one, that many at most; how many it was."""
+    done = 0
+    while done < most:
+        mesh.now += 0.3
+        ops = mesh.steering.next_ops(mesh.now)[:1]
+        if not ops:
+            if mesh.steering.idle():
+                break
+            continue
+        outcome = mesh.tables.apply(ops)
+        assert outcome.error is None
+        mesh.steering.report(ops, outcome, mesh.now)
+        between()
+        done += 1
+    return done
+
+
+def met(pod: Namespace, right: dict[str, set[bool]]) -> None:
+    """Every client meets one of the verdicts that are right for it."""
+    for client, verdicts in right.items():
+        assert reach(pod, client) in verdicts, client
+
+
 def test_a_withdrawn_pod_is_guarded_no_more(guarded: Mesh, pod: Namespace) -> None:
     put(guarded, policy("nobody"))
     assert not reach(pod, FRIEND)
@@ -429,3 +494,30 @@ def test_old_sets_leave_the_tables(guarded: Mesh, pod: Namespace) -> None:
     guarded.settle()
     assert len(guarded.tables.scan_guards().rules) == 1
     assert dial(pod, SERVER, 8080) == f"{SERVER}:8080"
+
+
+def test_ports_are_those_of_the_pod_through_a_vip_and_direct(
+    mesh: Mesh, ends: tuple[Namespace, Namespace]
+) -> None:
+    pod, client = ends
+    servers = Servers(pod)
+    vips = (("10.9.0.1", 80), ("fd09::1", 80), (SERVER, 8080), (SERVER6, 8080))
+    try:
+        servers.tcp(SERVER, 8080)
+        servers.tcp(SERVER6, 8080)
+        mesh.steering.start_guarding()
+        mesh.put(
+            workload("server", SERVER, SERVER6, of=WEB), workload("friend", FRIEND, FRIEND6),
+            service(WEB, "10.9.0.1", "fd09::1"),
+        )  # fmt: skip
+        for end, name in ((pod, "server"), (client, "friend")):
+            mesh.tables.remember(end.cookie, end.path)
+            mesh.enrol(end, name)
+        for port, action, opened in (
+            (8080, Action.ALLOW, True), (80, Action.ALLOW, False),
+            (80, Action.DENY, True), (8080, Action.DENY, False),
+        ):  # fmt: skip
+            put(mesh, policy("a", Match(destination_ports=(port,)), action=action))
+            assert [connects(client, *each) for each in vips] == [opened] * len(vips)
+    finally:
+        servers.close()

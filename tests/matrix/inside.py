@@ -22,7 +22,10 @@ from kmesh.errors import KmeshError
 if TYPE_CHECKING:
     from kmesh.core.verdicts import Verdict
 
-PYTEST = ("-p", "no:cacheprovider", "-p", "pytest_timeout", "-o", "timeout=1200", "-q")
+PYTEST = (
+    "-p", "no:cacheprovider", "-p", "pytest_timeout", "-p", "anyio.pytest_plugin",
+    "-o", "timeout=1200", "-q",
+)  # fmt: skip
 SIZES = look.SMALL
 
 

@@ -51,6 +51,11 @@ class GuardSets:
         return sum(len(rules.values) for rules in self.rules.values()) + self._resting
 
     @property
+    def most_bits(self) -> int:
+        """Combinations of rules in the largest set."""
+        return max((rules.compiled.full.bit_count() for rules in self.rules.values()), default=0)
+
+    @property
     def next_due(self) -> float | None:
         """When something has rested."""
         return self._retired[0][0] if self._retired else None

@@ -12,10 +12,18 @@ from typing import TYPE_CHECKING
 
 from kmesh.abi.check import seal_last
 from kmesh.abi.layout import CidrKey, Guard, GuardMode, Reason
+from kmesh.core.claims import HOST_NETWORK
 from kmesh.core.commands import EXEMPT, GUARD, LINK, OWN, PEER, Drop, Op, Phase, Put
 from kmesh.core.guard_names import GuardNames
 from kmesh.core.guard_sets import GuardSets
-from kmesh.core.guard_status import GuardLimits, GuardStatistics, PodGuard, describe, unknown
+from kmesh.core.guard_status import (
+    GuardLimits,
+    GuardStatistics,
+    PodGuard,
+    describe,
+    outside,
+    unknown,
+)
 from kmesh.core.own import OwnAddresses
 from kmesh.core.peers import Peers
 from kmesh.core.policy import Attempt, Verdict, covers, judge
@@ -208,7 +216,8 @@ class Guards:
         rows = self.sets.rows.statistics()
         closed = sum(pod.mode is GuardMode.REFUSE for pod in self.pods_guarded.values())
         return GuardStatistics(
-            self.started, len(self.index.policies), len(self.sets.rules), len(self.guards),
+            self.started, len(self.index.policies), len(self.names.used), self.sets.most_bits,
+            len(self.sets.rules), len(self.guards),
             len(self.peers.rows), len(self.names.identities), self.sets.values,
             self.sets.limits, rows.used, rows.capacity, closed, self.failing,
         )  # fmt: skip
@@ -247,6 +256,9 @@ class Guards:
                     guarded[cookie] = unknown(cookie, uid)
                 continue
             applicable = self.index.of(workload)
+            if workload.traits & HOST_NETWORK:
+                guarded[cookie] = outside(cookie, uid, applicable)
+                continue
             reason = self._closing(applicable)
             content = None if reason else applicable.policies
             wanted[cookie] = content

@@ -14,6 +14,12 @@ if TYPE_CHECKING:
 
 FULL = 0.9  # of a limit
 LONG_STALL = 0.1  # seconds
+POLICY_LIMITS = (
+    ("values", "values", "Raise --max-policy-values in time."),
+    ("peers", "peers", "Raise --max-peers in time."),
+    ("policies_used", "policies", "Raise --max-policies in time."),
+    ("combinations", "combinations", "Let one pod's policies have fewer combinations of rules."),
+)  # what there is, its limit, what to do
 PROBLEM, NOTE = "problem", "note"
 
 
@@ -121,12 +127,14 @@ def _pods(state: State, pods: Pods, _: float) -> Iterator[Finding]:
 def _guards(state: State, _: object, __: float) -> Iterator[Finding]:
     for pod in get(state, "authorization.pods", ()):
         if pod["mode"] == "refuse":
-            missing = f" ({', '.join(pod['missing'])})" if pod.get("missing") else ""
-            why = f": {pod['why']}" if pod.get("why") else ""
+            why = pod.get("why") or pod["reason"]
+            what = f"{pod['uid']} is closed to everybody: {why}"
+            yield Finding(PROBLEM, what, spell(pod["reason"]))
+        elif why := pod.get("why"):
             yield Finding(
-                PROBLEM,
-                f"{pod['uid']} is closed, {pod['reason']}{missing}{why}",
-                spell(pod["reason"]),
+                NOTE,
+                f"{pod['uid']}: {why}",
+                "Policies of the pods that it calls hold all the same.",
             )
     if failing := get(state, "authorization.failing", ""):
         yield Finding(PROBLEM, f"policies cannot be written: {failing}", "The old ones stay.")
@@ -140,15 +148,10 @@ def _guards(state: State, _: object, __: float) -> Iterator[Finding]:
 
 def _fill(state: State, _: object, __: float) -> Iterator[Finding]:
     have, limits = state.get("authorization", {}), get(state, "authorization.limits", {})
-    options = {
-        "values": "--max-policy-values",
-        "peers": "--max-peers",
-        "policies": "--max-policies",
-    }
-    for name, option in options.items():
-        used, limit = have.get(name, 0), limits.get(name, 0)
+    for name, of, step in POLICY_LIMITS:
+        used, limit = have.get(name, 0), limits.get(of, 0)
         if limit and used >= FULL * limit:
-            yield Finding(NOTE, f"{used} of {limit} {name} are used", f"Raise {option} in time.")
+            yield Finding(NOTE, f"{used} of {limit} {of} are used", step)
     for name, row in state.get("capacity", {}).items():
         used, limit = row.get("used", 0), row.get("limit", 0)
         if limit and used >= FULL * limit and not row.get("forgets"):
