@@ -8,7 +8,7 @@ import resource
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kmesh.bpf import carry, lib, mounts, query, verifier
+from kmesh.bpf import carry, lib, loader, mounts, query, verifier
 from kmesh.bpf import pins as pinned
 from kmesh.bpf.objects import CGROUP, OBJECTS
 from kmesh.bpf.sizes import Sizes
