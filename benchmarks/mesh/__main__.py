@@ -16,7 +16,7 @@ from typing import Any
 
 from benchmarks import harness
 from benchmarks._stage import Failed, Stage, privately
-from benchmarks.mesh import memory, report, scenarios, tools
+from benchmarks.mesh import memory, report, scenarios, tools, ztunnel
 from benchmarks.mesh.contend import Options
 from benchmarks.mesh.run import AGAIN, DIRECT, MAKERS, Show, rows
 from benchmarks.mesh.scenarios import FULL, QUICK, SCENARIOS, Plan
@@ -69,7 +69,12 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, help="turns of each case")
     parser.add_argument("--quick", action="store_true", help="a few seconds, numbers of no worth")
     parser.add_argument("--results", type=Path, help="folder of mesh.json")
-    return parser.parse_args(arguments)
+    parser.add_argument("--ztunnel", type=Path, metavar="PATH",
+                        help=f"a ztunnel binary, for {', '.join(ztunnel.MAKERS)}")  # fmt: skip
+    args = parser.parse_args(arguments)
+    if set(args.contenders) & set(ztunnel.MAKERS) and (why := ztunnel.missing(args.ztunnel)):
+        parser.error(f"--ztunnel: {why}")
+    return args
 
 
 def _names(parser: argparse.ArgumentParser, known: Any) -> Any:
@@ -94,7 +99,9 @@ def main() -> None:
         plan = plan._replace(rounds=args.rounds)
     contenders = [DIRECT, *(name for name in args.contenders if name != DIRECT)]
     sizes = (memory.QUICK_SIZES if args.quick else memory.SIZES) if args.memory else ()
-    options = Options(plan.services, plan.endpoints)
+    options = Options(
+        plan.services, plan.endpoints, ztunnel=args.ztunnel and args.ztunnel.resolve()
+    )
     interrupts = Interrupts()
     try:
         with interrupts.raised(), Stage(interrupts.held) as stage:
