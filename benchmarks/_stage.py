@@ -65,9 +65,7 @@ class Stage:
             with self.held():
                 folder = tempfile.TemporaryDirectory(prefix=PREFIX)
                 self.folder = Path(stack.enter_context(folder))
-                self.client, self.load, self.server = map(
-                    self._compile, ("client", "load", "serve")
-                )
+                self.client, self.load, self.server = map(self.compile, ("client", "load", "serve"))
                 self.cgroups = _own_cgroups(stack)
             self._stack = stack.pop_all()
         return self
@@ -140,7 +138,8 @@ class Stage:
         """Run to the end; its output. Raises Failed."""
         return run(self._inside(command, place), stdin)
 
-    def _compile(self, name: str) -> str:
+    def compile(self, name: str) -> str:
+        """Compile a program of this folder; its path. Raises Failed."""
         program = str(self.folder / name)
         flags = ["-O2", "-Wall", "-Wextra", "-Werror"]
         run(["gcc", *flags, "-o", program, str(SOURCES / f"{name}.c")])
