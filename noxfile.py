@@ -16,7 +16,7 @@ nox.options.reuse_existing_virtualenvs = True
 nox.options.sessions = ["lint", "types", "bpf", "tests"]
 
 BENCHES = ("decode", "tables", "converge", "connect", "authz", "render", "observe", "dumps")
-ON_REQUEST = ("mesh", "scale", "compare", "report")
+ON_REQUEST = ("mesh", "scale", "compare", "report", "restart")
 
 
 def install(session: nox.Session, *extras: str) -> None:
@@ -86,3 +86,11 @@ def bench(session: nox.Session) -> None:
         session.error(f"no benchmark is called {arguments[0]}; there are {', '.join(known)}")
     for name in names or BENCHES:
         session.run("python", "-m", f"benchmarks.{name}", *arguments)
+
+
+@nox.session(python=sys.executable)
+def soak(session: nox.Session) -> None:
+    """Connections whose outcome is known while everything restarts: ``./run soak -- --minutes N``
+    (30 without); fails when one was lost, misrouted or wrongly admitted."""
+    install(session, "test", "bench")
+    session.run("python", "-m", "benchmarks.soak", *session.posargs)

@@ -16,41 +16,52 @@ from benchmarks._agent import Client
 from benchmarks._stage import Failed, Place
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from benchmarks._stage import Stage
 
 WITHIN = 60.0  # seconds until it answers, or is in sync
 POLL = 0.02
-WAYS = ("ended", "ended", "killed", "killed", "killed at start", "replaced")
+WAYS = ("ended", "killed", "replaced", "storm")
+STORM, MOST_LIFE = 6, 3.0  # kills in a row, and seconds that the agent lives before each
 
 
 class Agent:
     """``builds`` are folders to import kmesh from; the first is this one."""
 
     def __init__(
-        self, stage: Stage, address: str, pods: Path, builds: list[str], seed: int
+        self,
+        stage: Stage,
+        address: str,
+        pods: Path,
+        builds: list[str],
+        seed: int,
+        *options: str,
+        name: str = "agent",
     ) -> None:
         self.ways = Counter[str]()
         self.differences = Counter[str]()
+        self.answer_seconds: list[float] = []
         self.adopt_seconds: list[float] = []
         self.ends = 0
         self._stage, self._dice = stage, random.Random(seed)
         self._builds, self._turns = builds, 0
-        self._cgroup = stage.cgroup("agent")
-        run_dir = stage.folder / "run"
+        self._cgroup = stage.cgroup(name)
+        run_dir = stage.folder / f"{name}-run"
         self.client = Client(run_dir / "kmesh.sock")
-        self.bpffs = stage.mount("bpf", "-t", "bpf", "bpf")
+        self.bpffs = stage.mount(f"{name}-bpf", "-t", "bpf", "bpf")
         self._command = [
             sys.executable, "-m", "kmesh", "daemon", "--run-dir", str(run_dir),
             "--bpf-fs-path", self.bpffs,
-            "--cgroup2-path", stage.mount("cgroup2", "--bind", str(pods)),
+            "--cgroup2-path", stage.mount(f"{name}-cgroup2", "--bind", str(pods)),
             "--xds-address", f"http://{address}", "--node-name", "n1", "--audit-interval", "1",
-            "--admin-address", "", "--metrics-address", "", "--probe-address", "",
+            "--admin-address", "", "--metrics-address", "", "--probe-address", "", *options,
         ]  # fmt: skip
         self._process = self._start()
 
-    def restart(self) -> None:
-        """End it in one of the ways, start it again, and wait until it is in sync."""
-        way = self._dice.choice(WAYS)
+    def restart(self, way: str = "", workloads: int = 0) -> dict[str, Any]:
+        """End it in one of the ways, start it again, and wait until it is in sync; its state."""
+        way = way or self._dice.choice(WAYS)
         self.ways[way] += 1
         self._note_audit()
         self.end(signal.SIGTERM if way in ("ended", "replaced") else signal.SIGKILL)
@@ -58,19 +69,28 @@ class Agent:
             self._turns += 1
         begun = time.monotonic()
         self._process = self._start()
-        if way == "killed at start":
-            time.sleep(self._dice.uniform(0.05, 1.5))
+        for _ in range(STORM if way == "storm" else 0):
+            time.sleep(self._dice.uniform(0.05, MOST_LIFE))
             self.end(signal.SIGKILL)
             self._process = self._start()
-        self.wait_synced()
+        self._wait(lambda _: True)
+        self.answer_seconds.append(time.monotonic() - begun)
+        state = self.wait_synced(workloads)
         self.adopt_seconds.append(time.monotonic() - begun)
+        return state
 
-    def wait_synced(self) -> dict[str, Any]:
-        """Until the kernel holds all that the control plane said; its state. Raises Failed."""
+    def wait_synced(self, workloads: int = 0) -> dict[str, Any]:
+        """Until the kernel holds all that the control plane said, so many workloads at least; its
+        state. Raises Failed."""
+        return self._wait(
+            lambda state: state["synced"] and state["planner"]["workloads"] >= workloads
+        )
+
+    def _wait(self, holds: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
         deadline = time.monotonic() + WITHIN
         while True:
             state = self._state()
-            if state is not None and state["synced"]:
+            if state is not None and holds(state):
                 return state
             if self._process.poll() is not None:
                 status, words = self._process.returncode, self._stage.last_words(self._process)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import socket
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -90,11 +91,17 @@ def _policy(short: str, match: dict[str, Any], action: str = "Allow") -> dict[st
     return {**found, "dryRun": False, "rules": [[[match]]]}
 
 
+def free_port() -> int:
+    """A TCP port of loopback that nobody uses now."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
 class ControlPlane:
     """``kmesh controlplane`` with a mesh file that changes; comes and goes at one port."""
 
-    def __init__(self, stage: Stage, port: int, seed: int) -> None:
-        self.address = f"127.0.0.1:{port}"
+    def __init__(self, stage: Stage, seed: int) -> None:
+        self.address = f"127.0.0.1:{free_port()}"
         self.meshes = self.starts = 0
         self._stage, self._dice = stage, random.Random(seed)
         self._file: Path = stage.folder / "mesh.yaml"

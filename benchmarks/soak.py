@@ -2,11 +2,12 @@
 
 Two clients dial three servers without a pause, over TCP and UDP, by VIP and by address; what they
 must meet is known beforehand (see soak.c). Meanwhile the mesh changes several times a second, the
-control plane is killed, and the agent is ended, killed, killed while it starts, and replaced by
-another build, again and again.
+control plane is killed, and the agent is ended, killed, replaced by another build, and killed in
+storms while it starts, again and again.
 
-``./run soak -- --minutes N`` or ``python -m benchmarks.soak [--minutes N] [--seed N]
-[--other FOLDER]``; FOLDER is the ``src`` of another build, whose tables may have another layout.
+``./run soak -- --minutes N`` or ``python -m benchmarks.soak [--quick] [--minutes N] [--seed N]
+[--other FOLDER] [--results FOLDER]``; the other build is made, with tables of another layout,
+unless its ``src`` is given.
 """
 
 from __future__ import annotations
@@ -23,18 +24,19 @@ from typing import TYPE_CHECKING, Any
 import kmesh
 from benchmarks import _soak_site as site
 from benchmarks import harness
-from benchmarks._server import free_port
 from benchmarks._soak_agent import Agent
 from benchmarks._stage import Failed, Place, Stage, privately
 from kmesh.lab.interrupts import Interrupted, Interrupts
+from tests import other_build
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 MOST_MINUTES = 110.0
 CHANGE_EVERY = 0.3  # seconds
 PLANE_EVERY = 12  # restarts of the agent for one of the control plane
+OWN = str(Path(kmesh.__file__).parent.parent)
 SUMS = ("made", "refused", "failed", "misrouted", "violations", "exchanges", "lost")
 
 
@@ -70,8 +72,8 @@ class Stand:
         for one in site.SERVERS:
             ends = [f"{one}:{site.OPEN}", f"{one}:{site.GUARDED}"]
             stage.start([self.program, "serve", *ends], self.places[one], wait=True)
-        self.plane = site.ControlPlane(stage, free_port(), options.seed)
-        builds = [str(Path(kmesh.__file__).parent.parent), *options.other]
+        self.plane = site.ControlPlane(stage, options.seed)
+        builds = [OWN, other(stage, options.other)]
         self.agent = Agent(stage, self.plane.address, self.pods, builds, options.seed)
         self.agent.wait_synced()
         for one, place in self.places.items():
@@ -81,11 +83,24 @@ class Stand:
 
     def diallers(self, seconds: float) -> list[subprocess.Popen[str]]:
         """Clients on their way; they end by themselves, or when they are told to."""
-        ms = str(int(1000 * seconds))
-        return [
-            self._stage.start([self.program, "dial", ms, *pairs], self.places[one], wait=True)
-            for one, pairs in site.pairs().items()
-        ]
+        return [self.dialler(one, seconds, pairs) for one, pairs in site.pairs().items()]
+
+    def dialler(
+        self, client: str, seconds: float, pairs: Sequence[str], cpu: int | None = None
+    ) -> subprocess.Popen[str]:
+        """One client."""
+        command = [self.program, "dial", str(int(1000 * seconds)), *pairs]
+        return self._stage.start(command, self.places[client]._replace(cpu=cpu), wait=True)
+
+
+def other(stage: Stage, folder: str) -> str:
+    """The ``src`` of another build: this one, or one that is made here, whose tables have another
+    layout, so that every replacement carries their contents over."""
+    if folder:
+        return folder
+    directory = stage.folder / "other"
+    directory.mkdir()
+    return str(other_build.make(directory, other_build.WIDER))
 
 
 def collect(stage: Stage, diallers: list[subprocess.Popen[str]]) -> Iterator[dict[str, Any]]:
@@ -120,11 +135,11 @@ def soak(stage: Stage, options: argparse.Namespace) -> dict[str, Any]:
         "seconds": seconds,
         "connections_per_s": found["made"] / seconds,
         "restarts": agent.ends,
+        "times_in_sync": len(agent.adopt_seconds),
         "restarts_by_way": dict(agent.ways),
         "restart_seconds_median": statistics.median(agent.adopt_seconds),
         "control_plane_restarts": plane.starts - 1,
         "meshes": plane.meshes,
-        "builds": 1 + len(options.other),
         "audit_differences": dict(agent.differences),
         "pins_before": pins,
         "pins_after": agent.pins(),
@@ -149,10 +164,18 @@ def report(found: dict[str, Any]) -> bool:
 def main() -> None:
     """Run, and write benchmarks/results/soak.json."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--quick", action="store_true", help="a small run that proves it works")
+    parser.add_argument("--minutes", type=float)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--other", action="append", default=[], metavar="FOLDER")
+    parser.add_argument("--other", default="", metavar="FOLDER")
+    parser.add_argument("--results", type=Path, help="folder of soak.json")
     options = parser.parse_args()
+    if options.results:
+        harness.RESULTS = options.results
+    if options.minutes is None:
+        options.minutes = 0.02 if options.quick else 30.0
+    if options.quick and not options.other:
+        options.other = OWN
     if not 0 < options.minutes <= MOST_MINUTES:
         parser.error(f"--minutes must be above 0 and at most {MOST_MINUTES:.0f}")
     privately("benchmarks.soak")
@@ -163,7 +186,7 @@ def main() -> None:
     except Interrupted as signal:
         sys.exit(f"stopped by {signal}; everything was removed")
     good = report(found)
-    harness.save("soak", {**vars(options), **found})
+    harness.save("soak", {"minutes": options.minutes, "seed": options.seed, **found})
     sys.exit(not good)
 
 
