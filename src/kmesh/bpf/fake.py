@@ -87,6 +87,9 @@ class FakeKernel:
         self.vips = max(self.vips, vips)
         self.slots.extend(bytes(max(0, slots * SLOT_SIZE - len(self.slots))))
 
+    def release(self) -> None:
+        """Nothing was replaced."""
+
     def remember(self, cookie: int, netns: str) -> None:
         """Nothing to attach to."""
 

@@ -39,6 +39,7 @@ class DataPlane:
         self.waits: tuple[str, ...] = ()
         self.guards = NamespaceLinks(f"{self.root}/links")
         self._swap = Lock()
+        self._replaced: list[int] = []
         self._cgroup2 = cgroup2
         self._sizes = sizes
         self._lock = [lock]
@@ -75,10 +76,13 @@ class DataPlane:
             close([*maps.values(), *programs.values()])
             raise
         with self._swap:
-            close(self.programs.values())
-            self.programs = programs
-        close(self.maps.values())
-        self.maps = maps
+            self._replaced += [*self.programs.values(), *self.maps.values()]
+            self.programs, self.maps = programs, maps
+
+    def release(self) -> None:
+        """Let go of what was replaced: where nobody is in the middle of using it, on the loop."""
+        close(self._replaced)
+        self._replaced = []
 
     def adopt(self) -> None:
         """Load the programs over what is pinned, and take over from those that are attached."""
@@ -150,11 +154,11 @@ class DataPlane:
     def sweep(self) -> None:
         """Count what all open connections have carried so far. Takes a while: run in a thread."""
         with self._swap:
-            program = os.dup(self.programs["km_sweep"])
+            program, conn = os.dup(self.programs["km_sweep"]), os.dup(self.maps["km_conn"])
         try:
-            lib.run_map_iterator(program, self.maps["km_conn"])
+            lib.run_map_iterator(program, conn)
         finally:
-            os.close(program)
+            close([program, conn])
 
     def sockets(self, cookie: int) -> Sockets | None:
         """The sockets of a pod's namespace, None when it is gone; as ``iterate``, in a thread of
@@ -169,6 +173,7 @@ class DataPlane:
 
     def close(self) -> None:
         """Let go of everything; pins, and with them programs and maps, stay. Again is harmless."""
+        self.release()
         close([*self.maps.values(), *self.programs.values(), *self._lock])
         self.maps, self.programs, self._lock = {}, {}, []
 

@@ -104,6 +104,10 @@ class KernelTables:
         self._plane.grow(vips, slots)
         self._map_slots()
 
+    def release(self) -> None:
+        """See DataPlane.release."""
+        self._plane.release()
+
     def remember(self, cookie: int, netns: str) -> None:
         """Where to attach when the pod is to be guarded."""
         self._plane.guards.paths[cookie] = netns

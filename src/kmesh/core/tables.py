@@ -64,6 +64,9 @@ class Tables(Protocol):
         """Make room for at least so many, losing no connection; raises CapacityError or BpfError
         with everything as it was."""
 
+    def release(self) -> None:
+        """After growing, which runs beside readers: let go of what they cannot be using now."""
+
     def remember(self, cookie: int, netns: str) -> None:
         """The path of an enrolled network namespace, for the link that guards it."""
 

@@ -197,6 +197,7 @@ class Writer:
         except (CapacityError, BpfError) as error:
             self._refuse(full, error)
             return
+        self._tables.release()
         vips, slots = self._tables.capacity()
         self.steering.planner.vip_capacity = vips
         self.steering.planner.segments.grow(slots)
