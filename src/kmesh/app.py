@@ -45,7 +45,9 @@ from kmesh.tasks.collect_logs import (
     bpf_log_metrics,
     drain_metrics,
     event_metrics,
+    force_metrics,
 )
+from kmesh.tasks.dead_man import DeadMan
 from kmesh.tasks.drain import Drainer
 from kmesh.tasks.ender import Ender
 from kmesh.tasks.events import Events
@@ -117,6 +119,8 @@ class App:
         avoided = AvoidList(self.plane, self.labels)
         self.watch.sources.more["avoided"] = lambda: avoid_metrics(avoided)
         self.watch.sources.more["drain"] = lambda: drain_metrics(self.drainer)
+        self.dead_man = DeadMan(config.dead_man, self.watch.switches, self._until_synced)
+        self.watch.sources.more["dead man"] = lambda: force_metrics(self.plane, self.dead_man)
         self.watch.sources.more["events"] = lambda: event_metrics(self.events)
         self.watch.sources.more["bpf log"] = lambda: bpf_log_metrics(self.bpf_log.statistics())
         self.watch.sources.more["audit"] = lambda: audit_metrics(self.auditor)
@@ -205,6 +209,7 @@ class App:
                 tasks.start_soon(self.bpf_log.run)
                 tasks.start_soon(self._spare_the_collector)
                 await tasks.start(self.pods.run)
+                tasks.start_soon(self.supervisor.keep, "dead_man", self.dead_man.run)
                 self.watch.start(tasks)
                 if self.admin is not None:
                     tasks.start_soon(self.supervisor.keep, "admin", self.admin.run)
@@ -236,6 +241,7 @@ class App:
         more = {
             "waits": list(self.plane.waits),
             "drain": plain(self.drainer.statistics()),
+            "dead_man": plain(self.dead_man.state()),
             "events": plain(self.events.statistics()),
             "ring": plain(self.denials.statistics()),
             "bpf_log": plain(self.bpf_log.statistics()),
@@ -244,6 +250,10 @@ class App:
             "audit": self.auditor.state(),
         }
         return {**found, **more}
+
+    async def _until_synced(self) -> None:
+        if self.xds is not None:
+            await self._synced.wait()
 
     def _forbids(self, found: Found) -> bool:
         return self.steering.forbids(found.remote, found.local, found.local_port)

@@ -161,6 +161,10 @@ class Config:
     log_ring_size: int = row(
         DATA, "--log-ring-size", "", values.power_of_two(1 << 12, 1 << 30), "256KiB",
         "bytes of the buffer for the programs' own log, a power of two")
+    dead_man: float | None = row(
+        DATA, "--dead-man", "", values.or_never(values.hours(0.0001, 87600)), "never",
+        "hours without an agent after which the programs leave all connections alone, policies "
+        "included; or never")
     segment_rest: float = row(
         DATA, "--segment-rest", "", values.seconds(0, 60), "2",
         "seconds before the slots of a replaced endpoint set are used again")

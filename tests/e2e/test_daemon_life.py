@@ -185,3 +185,27 @@ def test_a_second_agent_elsewhere_does_not_take_the_first_one_s_socket(
     finally:
         removal.remove(str(elsewhere))
         subprocess.run(["umount", str(elsewhere)], check=True)
+
+
+def test_without_an_agent_the_programs_let_go_and_come_back_with_the_mesh(
+    agent: Agent, plane: Plane, pod: Namespace, servers: Servers
+) -> None:
+    plane.apply(CLIENT, WEB, FIRST)
+    agent.start_synced("--dead-man", "0.0003")
+    agent.enrol(pod)
+    assert agent.state()["dead_man"]["let_go"] is False
+    assert dial(pod, "10.9.0.1", 80) == ONE
+    agent.kill()
+
+    def gone() -> bool:
+        try:
+            dial(pod, "10.9.0.1", 80)
+        except OSError:
+            return True
+        return False
+
+    until(gone, agent.tail)
+    agent.start_synced("--dead-man", "1")
+    agent.until(lambda state: state["dead_man"]["ends_in"] > 3000)
+    until(lambda: not gone(), agent.tail)
+    assert agent.state()["kernel"]["reasons"]["connect4 abandoned"] >= 1

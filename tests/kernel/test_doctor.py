@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from kmesh.bpf import lib, load, loader, mounts, objects, query, removal
-from kmesh.cli.doctor import look, others
+from kmesh.cli.doctor import look, others, pinned
 from kmesh.cli.main import main
 from kmesh.core.verdicts import FAILED, INFO, OK, WARNING, Verdict
 from kmesh.errors import BpfError
@@ -102,16 +102,16 @@ def test_mounts_that_are_missing(tmp_path: Path) -> None:
 
 
 def test_pins_of_this_and_of_another_version(bpffs: str) -> None:
-    assert "no agent has run yet" in look.pins(bpffs).found
+    assert "no agent has run yet" in next(pinned.found(bpffs)).found
     plane = load.start(bpffs, "", SMALL)
     try:
-        assert look.pins(bpffs).level == OK
+        assert next(pinned.found(bpffs)).level == OK
         meta = lib.pinned(f"{bpffs}/kmesh/maps/km_meta")
         assert meta is not None
         size = lib.map_info(meta).value_size
         lib.update(meta, bytes(4), b"x" * size)
         os.close(meta)
-        verdict = look.pins(bpffs)
+        verdict = next(pinned.found(bpffs))
         assert (verdict.level, "of another build: " in verdict.found) == (OK, True)
     finally:
         plane.close()

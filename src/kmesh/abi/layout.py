@@ -51,6 +51,7 @@ class Reason(IntEnum):
     UNLISTED = 23
     MOVED = 24
     GONE = 25
+    ABANDONED = 26
 
 
 REASONS = 32
@@ -416,7 +417,7 @@ class Switch(NamedTuple):
     configured: int
     kept: int
     avoid_ms: int
-    zero: int
+    deadline: int
 
     def pack(self) -> bytes:
         """The 40 bytes of the map."""
@@ -1299,4 +1300,4 @@ class GoneKey(NamedTuple):
         return map(cls._make, _GONE_KEY.iter_unpack(raw))
 
 
-FINGERPRINT = bytes.fromhex("30f630684ff057207928fa04550f291d2e36bd7326795acc185fd33fe5fc75af")
+FINGERPRINT = bytes.fromhex("baebd7da66b28550332a9d0b777ae035030975daad0a732ead703cf19e4f1140")

@@ -143,7 +143,7 @@ struct km_switch {
 	__u32 configured; /* which options were in force: user space's */
 	__u32 kept; /* bits: switches that the programs do not read, user space's too */
 	__u32 avoid_ms; /* how long an endpoint is avoided at first; 0: nothing is */
-	__u32 zero;
+	__u32 deadline; /* s, CLOCK_MONOTONIC: from then on the programs let go; 0: never */
 };
 KM_ABI_ASSERT(km_switch, 40);
 

@@ -12,13 +12,18 @@
 #define KM_ANSWER_WITHIN 120000000000ull /* ns; as long as a flow of datagrams is tracked */
 #define KM_RECORD_EVERY 1000000000ull
 
-static __always_inline int km_authz_is_off(void)
+static __always_inline int km_authz_is_off(enum km_hook hook)
 {
 	struct km_switch *switches;
 	__u32 zero = 0;
 
 	switches = bpf_map_lookup_elem(&km_switch, &zero);
-	return !switches || switches->authz_off;
+	if (!switches || switches->authz_off)
+		return 1;
+	if (!km_abandoned(switches))
+		return 0;
+	km_count(hook, KM_ABANDONED);
+	return 1;
 }
 
 static __always_inline int km_is_answer(const struct km_question *q, __u32 workload)

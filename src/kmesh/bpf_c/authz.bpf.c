@@ -54,7 +54,7 @@ SEC("sk_lookup") int km_admit(struct bpf_sk_lookup *ctx)
 {
 	struct km_question q = {};
 
-	if (km_authz_is_off())
+	if (km_authz_is_off(KM_LOOKUP))
 		return SK_PASS;
 	km_ask(ctx, &q);
 	return km_lets_in(&q, KM_LOOKUP) ? SK_PASS : SK_DROP;

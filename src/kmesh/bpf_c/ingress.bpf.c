@@ -273,7 +273,7 @@ SEC("tc") int km_ingress(struct __sk_buff *skb)
 	struct km_question q = {};
 	int next;
 
-	if (km_authz_is_off())
+	if (km_authz_is_off(KM_INGRESS))
 		return TC_ACT_UNSPEC;
 	next = km_look(skb, &packet, &q);
 	if (next == KM_PASS_IT)

@@ -30,6 +30,7 @@ enum km_reason {
 	KM_UNLISTED, /* an address of the pod that the control plane does not know */
 	KM_MOVED, /* balanced, past an endpoint that did not take connections lately */
 	KM_GONE, /* bound to an endpoint that was removed: ended */
+	KM_ABANDONED, /* no agent was here for longer than --dead-man: untouched */
 	KM_REASONS = 32,
 };
 

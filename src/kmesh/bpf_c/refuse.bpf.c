@@ -73,7 +73,8 @@ static __always_inline int km_is_on(void)
 	__u32 zero = 0;
 
 	switches = bpf_map_lookup_elem(&km_switch, &zero);
-	return switches && switches->early_refusal && !switches->authz_off;
+	return switches && switches->early_refusal && !switches->authz_off &&
+	       !km_abandoned(switches);
 }
 
 /* Only what a policy of a pod on this node says; everything else is somebody else's. */

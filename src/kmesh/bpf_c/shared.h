@@ -49,6 +49,15 @@ struct {
 	__uint(max_entries, 1); /* loader */
 } km_udp_out SEC(".maps");
 
+#define KM_SECOND 1000000000ull
+
+/* Whether no agent was here for as long as was asked for: then everything is left alone. */
+static __always_inline int km_abandoned(const struct km_switch *switches)
+{
+	return switches && switches->deadline &&
+	       bpf_ktime_get_ns() >= switches->deadline * KM_SECOND;
+}
+
 static __always_inline int km_is_mapped(const struct km_addr *addr)
 {
 	return !addr->word[0] && !addr->word[1] && addr->word[2] == KM_MAPPED;

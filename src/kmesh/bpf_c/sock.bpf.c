@@ -139,6 +139,8 @@ static __always_inline int km_look_up(struct bpf_sock_addr *ctx, struct km_query
 
 	if (reason >= 0)
 		return reason;
+	if (km_abandoned(km_switches()))
+		return KM_ABANDONED;
 	if (!km_is_tcp_or_udp(ctx))
 		return KM_OTHER_PROTOCOL;
 	query->port = km_get_port(ctx);

@@ -200,6 +200,8 @@ TRAFFIC = _table(
 
 LOGS = _table(
     ("kmesh_switch", GAUGE, "switch", "1 while the switch is on"),
+    ("kmesh_waiting_families", GAUGE, "", "Families of tables that are filled before the switch"),
+    ("kmesh_dead_man_let_go", GAUGE, "", "1 while all connections are left alone (--dead-man)"),
     ("kmesh_access_log_lines", COUNTER, "", "Lines of the access log, over all places"),
     ("kmesh_access_log_dropped", COUNTER, "", "Lines dropped because writing was too slow"),
     ("kmesh_access_log_failed", COUNTER, "", "Lines that a place did not take"),

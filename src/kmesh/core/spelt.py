@@ -90,6 +90,10 @@ REASONS: dict[Reason, Spelt] = {
         "The policies of the workload do not fit a table: closed.",
         "Raise the option that `kmesh check` names, and restart the agent.",
     ),
+    Reason.ABANDONED: Spelt(
+        "No agent was on this node for longer than --dead-man allows: left alone.",
+        "Start the agent; `kmesh uninstall` if it shall not come back.",
+    ),
     Reason.UNLISTED: Spelt(
         "An address of the pod that the control plane does not know: closed.",
         "Check that the pod has this address in the control plane's view.",

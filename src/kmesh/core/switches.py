@@ -52,8 +52,9 @@ class Settings(NamedTuple):
         return self.namespaces.get(namespace, self.access_log)
 
 
-def pack(settings: Settings, configured: int, held: bool = False) -> bytes:
-    """The row of km_switch. ``held``: somebody reads records although nothing is logged."""
+def pack(settings: Settings, configured: int, held: bool = False, deadline: int = 0) -> bytes:
+    """The row of km_switch. ``held``: somebody reads records although nothing is logged;
+    ``deadline``: when the programs let go, in seconds of the monotonic clock, 0 never."""
     listed = any(settings.namespaces.values())
     bits = EMIT * (settings.access_log or listed) | HELD * held
     if bits:
@@ -70,7 +71,7 @@ def pack(settings: Settings, configured: int, held: bool = False) -> bytes:
         configured=configured,
         kept=PROFILING * settings.profiling | STEPS_WANTED * settings.steps,
         avoid_ms=round(settings.avoid * 1000),
-        zero=0,
+        deadline=deadline,
     ).pack()
 
 

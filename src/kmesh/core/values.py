@@ -128,9 +128,28 @@ def seconds(low: float, high: float) -> Callable[[str], float]:
     return parse
 
 
+def hours(low: float, high: float) -> Callable[[str], float]:
+    """A number of hours within bounds."""
+
+    def parse(raw: str) -> float:
+        try:
+            value = float(raw.removesuffix("h"))
+        except ValueError:
+            value = low - 1
+        if not low <= value <= high:
+            raise ValueError(f"must be hours from {low:g} to {high:g}")
+        return value
+
+    return parse
+
+
 def seconds_or_never(low: float, high: float) -> Callable[[str], float | None]:
     """A number of seconds within bounds, or None for "never"."""
-    number = seconds(low, high)
+    return or_never(seconds(low, high))
+
+
+def or_never(number: Callable[[str], float]) -> Callable[[str], float | None]:
+    """A number, or None for "never"."""
 
     def parse(raw: str) -> float | None:
         if raw == "never":

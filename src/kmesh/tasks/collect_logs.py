@@ -10,11 +10,13 @@ from kmesh.tasks.collect import many, one
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from kmesh.bpf.load import DataPlane
     from kmesh.core.exposition import Metric
     from kmesh.tasks.accesslog import LogWriter
     from kmesh.tasks.audit import Auditor
     from kmesh.tasks.avoid import AvoidList
     from kmesh.tasks.bpflog import BpfLogStatistics
+    from kmesh.tasks.dead_man import DeadMan
     from kmesh.tasks.drain import Drainer
     from kmesh.tasks.events import Events
     from kmesh.tasks.otlp import Otlp
@@ -55,6 +57,12 @@ def switch_metrics(switches: Switchboard) -> Iterator[Metric]:
     settings = switches.settings._asdict().items()
     rows = (((name,), int(on)) for name, on in settings if isinstance(on, bool))
     yield many("kmesh_switch", rows)
+
+
+def force_metrics(plane: DataPlane, dead_man: DeadMan) -> Iterator[Metric]:
+    """Whether this build's programs are in force, and whether they have let go."""
+    yield one("kmesh_waiting_families", len(plane.waits))
+    yield one("kmesh_dead_man_let_go", int(dead_man.state().let_go))
 
 
 def otlp_metrics(otlp: Otlp) -> Iterator[Metric]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from kmesh.abi.layout import AVOIDING_SIZE, SWITCH_SIZE
+from kmesh.abi.layout import AVOIDING_SIZE, SWITCH_SIZE, Switch
 from kmesh.bpf import lib
 from kmesh.core.switches import LEVELS, MOST_AVOID, Settings, digest, pack, start
 from kmesh.errors import KmeshError
@@ -41,6 +41,7 @@ class Switchboard:
         self._plane, self._writer, self._file = plane, writer, file
         self._configured = digest(wanted)
         self._held: set[str] = set()
+        self.deadline = Switch.unpack(self._row()).deadline
         self._subscribers: list[Callable[[Settings], None]] = []
         self.settings = start(self._row(), wanted, self._read_namespaces())
         self._write(self.settings)
@@ -70,6 +71,11 @@ class Switchboard:
         (self._held.add if on else self._held.discard)(name)
         self._writer.soon(lambda: self._write(self.settings))
 
+    def let_go(self, deadline: int) -> None:
+        """When the programs are to let go, in seconds of the monotonic clock; 0 never."""
+        self.deadline = deadline
+        self._writer.soon(lambda: self._write(self.settings))
+
     @property
     def held(self) -> bool:
         """Whether somebody reads records."""
@@ -80,7 +86,7 @@ class Switchboard:
         return raw if raw is not None else bytes(SWITCH_SIZE)
 
     def _write(self, settings: Settings) -> None:
-        row = pack(settings, self._configured, bool(self._held))
+        row = pack(settings, self._configured, bool(self._held), self.deadline)
         lib.update(self._plane.maps["km_switch"], KEY, row)
         if not settings.avoid:  # what is on the list counts no more, now
             lib.update(self._plane.maps["km_avoiding"], KEY, bytes(AVOIDING_SIZE))

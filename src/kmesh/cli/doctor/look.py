@@ -8,13 +8,13 @@ import resource
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kmesh.bpf import carry, lib, loader, mounts, query, verifier
-from kmesh.bpf import pins as pinned
+from kmesh.bpf import lib, mounts, query, verifier
 from kmesh.bpf.objects import CGROUP, OBJECTS
 from kmesh.bpf.sizes import Sizes
+from kmesh.cli.doctor import pinned
 from kmesh.cli.doctor.others import neighbours
 from kmesh.core.verdicts import FAILED, INFO, OK, WARNING, Verdict
-from kmesh.errors import BpfError, KmeshError
+from kmesh.errors import KmeshError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -117,34 +117,13 @@ def places(bpffs: str, cgroup2: str) -> Iterator[Verdict]:
         yield refused(SYSTEM, "bpffs", error, "Nothing can be pinned: the agent does not start.")
     else:
         yield Verdict(SYSTEM, "bpffs", OK, where)
-        yield pins(where)
+        yield from pinned.found(where)
     try:
         group = mounts.require(mounts.CGROUP2, cgroup2 or mounts.find_cgroup2(), "--cgroup2-path")
     except KmeshError as error:
         yield refused(SYSTEM, "cgroup2", error, "Programs have nothing to be attached to.")
     else:
         yield Verdict(SYSTEM, "cgroup2", OK, group)
-
-
-def pins(bpffs: str) -> Verdict:
-    """What an agent has pinned, and whether this version can take it over."""
-    root = f"{bpffs}/kmesh"
-    try:
-        if not mounts.exists(root):
-            return Verdict(SYSTEM, "pins", INFO, f"none below {root}: no agent has run yet")
-        maps = pinned.opened(root)
-        try:
-            plan = carry.plan(maps, SMALL)
-        finally:
-            loader.close(maps.values())
-    except OSError as error:
-        return Verdict(SYSTEM, "pins", WARNING, f"{root}: {error.strerror}")
-    except BpfError as error:
-        means = "What is pinned was made by another version."
-        return refused(SYSTEM, "pins", error, means)._replace(level=WARNING)
-    if plan.foreign:
-        return Verdict(SYSTEM, "pins", OK, f"{root}: of another build: {carry.described(plan)}")
-    return Verdict(SYSTEM, "pins", OK, f"{root}: of the layout of this version")
 
 
 def features() -> Iterator[Verdict]:
