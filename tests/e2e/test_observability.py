@@ -186,7 +186,7 @@ def test_denials_are_failures_with_the_flag_deny(watched: Watched, plane: Plane)
     assert "explicitly denied by: shop/locked" in line["error"]
 
 
-def test_a_long_connection_is_counted_while_it_is_open(watched: Watched) -> None:
+def test_a_long_connection_is_counted_while_it_is_open_also_by_the_next_agent(watched: Watched) -> None:
     watched.start("--access-log", "on", "--access-log-steps", "on")
     listener = watched.server.socket()
     with listener, watched.client.socket() as one:
@@ -205,8 +205,21 @@ def test_a_long_connection_is_counted_while_it_is_open(watched: Watched) -> None
                 lambda: len(watched.lines(message="connection open", bytes_sent=1000)) >= 1,
                 lambda: watched.lines(),
             )
+            watched.agent.kill()
+            one.sendall(b"x" * 500)
+            assert other.recv(500, socket.MSG_WAITALL) == b"x" * 500
+            watched.start("--access-log", "on", "--access-log-steps", "on")
+            watched.until(RECEIVED, 1500, reporter="source")
+            watched.until(RECEIVED, 1500, reporter="destination")
+            assert watched.total(OPENED, reporter="source") == 1
+            assert watched.total(CLOSED, reporter="source") == 0
     watched.until(CLOSED, 1, reporter="source")
-    assert watched.total(RECEIVED, reporter="source") == 1000
+    watched.until(CLOSED, 1, reporter="destination")
+    assert watched.total(OPENED, reporter="destination") == 1
+    assert watched.total(RECEIVED, reporter="source") == 1500
+    until(lambda: len(watched.lines(message="connection complete")) == 2, watched.agent.tail)
+    for line in watched.lines(message="connection complete"):
+        assert line["bytes_sent"] + line["bytes_recv"] == 1500, "logs and metrics agree"
 
 
 def test_switches_are_thrown_over_the_api_and_survive_the_agent(watched: Watched) -> None:
