@@ -186,7 +186,9 @@ def test_denials_are_failures_with_the_flag_deny(watched: Watched, plane: Plane)
     assert "explicitly denied by: shop/locked" in line["error"]
 
 
-def test_a_long_connection_is_counted_while_it_is_open_also_by_the_next_agent(watched: Watched) -> None:
+def test_a_long_connection_is_counted_while_it_is_open_also_by_the_next_agent(
+    watched: Watched,
+) -> None:
     watched.start("--access-log", "on", "--access-log-steps", "on")
     listener = watched.server.socket()
     with listener, watched.client.socket() as one:

@@ -6,12 +6,13 @@ from __future__ import annotations
 import os
 import time
 from errno import EACCES, errorcode
+from functools import cache
 from socket import IPPROTO_UDP
 from typing import TYPE_CHECKING, TypeVar
 
 import anyio
 
-from kmesh.abi.layout import Direction, EventKind
+from kmesh.abi.layout import Direction, EventKind, Reason
 from kmesh.core import addr
 from kmesh.core.accesslog import COMPLETE, OPEN, OPENED, SLOW, Entry
 from kmesh.core.istio import CONNECT, DENIED, FINE, Counts
@@ -172,7 +173,8 @@ class Telemetry:
             one.time + offset, MESSAGES[one.kind], outbound,
             here if outbound else there, there if outbound else here,
             ends.source, ends.destination, ends.service, one.sent, one.received,
-            one.time - one.start, why(one) if one.error or one.reason else "",
+            one.time - one.start,
+            why(one.kind, one.reason, one.error) if one.error or one.reason else "",
             one.protocol_name, one.retransmits, one.lost, one.rtt_us, one.min_rtt_us,
         )  # fmt: skip
 
@@ -193,12 +195,13 @@ class Telemetry:
         )  # fmt: skip
 
 
-def why(one: Connection) -> str:
-    """What became of a connection that did not end well."""
-    if one.reason:
-        return f"connection refused by the mesh: {one.refusal.replace('_', ' ')}"
-    what = "failed" if one.kind == EventKind.FAILED else "closed"
-    return f"connection {what}: {os.strerror(one.error)} (os error {one.error})"
+@cache
+def why(kind: int, refusal: int, error: int) -> str:
+    """What became of a connection that did not end well; kinds, reasons and errnos are few."""
+    if refusal:
+        return f"connection refused by the mesh: {Reason(refusal).name.lower().replace('_', ' ')}"
+    what = "failed" if kind == EventKind.FAILED else "closed"
+    return f"connection {what}: {os.strerror(error)} (os error {error})"
 
 
 def reason(error: int) -> str:
