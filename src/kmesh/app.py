@@ -113,7 +113,7 @@ class App:
         names = Names(self.labels.uid, self.labels.service_key, self.steering.guards.names.name)
         self.bpf_log = BpfLog(self.plane, names)
         self.events = Events(
-            self.denials, self.labels, lambda on: self.watch.switches.hold("events", on)
+            self.denials, self.labels, lambda what: self.watch.switches.hold("events", what)
         )
         self.watch = Watch(config, self._sources(), self.labels)
         avoided = AvoidList(self.plane, self.labels)

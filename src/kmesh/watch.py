@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from kmesh import __version__
 from kmesh.core.istio import TrafficSeries
-from kmesh.core.switches import Settings
+from kmesh.core.switches import Held, Settings
 from kmesh.tasks.accesslog import Descriptor, LogWriter, RotatingFile
 from kmesh.tasks.collect import one
 from kmesh.tasks.collect_logs import log_metrics, otlp_metrics, switch_metrics
@@ -66,7 +66,7 @@ class Watch:
         tasks.start_soon(self.telemetry.run)
         tasks.start_soon(keep, "fill", self.sources.filler.run)
         if self.otlp is not None:
-            self.switches.hold("otlp", True)
+            self.switches.hold("otlp", Held.ALL)
             tasks.start_soon(keep, "otlp", self.otlp.run)
         if self.probes is not None:
             tasks.start_soon(keep, "probes", self.probes.run)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kmesh.abi.layout import SWITCH_SIZE, Switch
-from kmesh.core.switches import LEVELS, STEPS, Settings, digest, pack, start, unpack
+from kmesh.core.switches import LEVELS, REFUSALS, STEPS, Held, Settings, digest, pack, start, unpack
 
 namespaces = st.dictionaries(st.text(min_size=1, max_size=3), st.booleans(), max_size=3)
 settings = st.builds(
@@ -38,10 +38,11 @@ def test_a_new_map_takes_the_options(wanted: Settings) -> None:
     assert start(bytes(SWITCH_SIZE), wanted, {}) == wanted._replace(namespaces={})
 
 
-@given(settings, st.booleans())
-def test_the_programs_record_only_what_somebody_reads(wanted: Settings, held: bool) -> None:
+@given(settings, st.sampled_from(Held))
+def test_the_programs_record_only_what_somebody_reads(wanted: Settings, held: Held) -> None:
     row = Switch.unpack(pack(wanted, 1, held))
-    anybody = wanted.access_log or any(wanted.namespaces.values()) or held
+    anybody = wanted.access_log or any(wanted.namespaces.values()) or held is Held.ALL
+    assert bool(row.kept & REFUSALS) == (held is Held.REFUSALS)
     assert bool(row.access_log) == anybody
     assert bool(row.access_log & STEPS) == (anybody and wanted.steps)
     assert row.sample == 0 or 0 < row.sample < 1 << 16

@@ -51,6 +51,11 @@ def test_every_route_is_described() -> None:
     assert served - described == set()
 
 
+def test_whatever_can_be_changed_can_be_asked() -> None:
+    read = {each.path for each in OPERATIONS if each.method == "get"}
+    assert {each.path for each in OPERATIONS if each.method == "post"} <= read
+
+
 def test_every_operation_has_an_id_of_its_own() -> None:
     document = describe("1")
     ids = [one["operationId"] for path in document["paths"].values() for one in path.values()]

@@ -132,7 +132,7 @@ def test_strangers_are_known_by_name(name: str, whose: str) -> None:
     with stranger(name) as cgroup:
         (verdict,) = others.at_cgroups(str(cgroup), set())
     assert verdict.level == WARNING
-    assert verdict.found.startswith(f"{whose} at {cgroup}: connect4 {name[:15]} (id ")
+    assert verdict.found.startswith(f"{whose} at {cgroup}: connect4: {name[:15]} (id ")
     assert verdict.means and verdict.next_step
 
 

@@ -16,6 +16,7 @@ from kmesh.bpf.ring import Ring
 from kmesh.bpf.traffic import TrafficReader
 from kmesh.core import addr
 from kmesh.core.bpflog import Names
+from kmesh.core.switches import REFUSALS
 from kmesh.tasks.bpflog import BpfLog
 from tests.core.meshes import WEB, service, workload
 from tests.kernel.mesh import SMALL, Mesh, refused
@@ -92,6 +93,19 @@ def test_what_is_refused_at_connect_is_counted_and_recorded(
     assert (one.kind, one.refusal, one.error) == (EventKind.FAILED, "unknown_port", refused())
     assert (one.vip, one.vip_port, one.outbound) == (addr.parse(vip), 81, True)
     assert one.service == key.service
+
+
+def test_who_reads_refusals_alone_is_sent_no_more(watched: Mesh, ends: Ends) -> None:
+    _, client = ends
+    watched.put(service(WEB, VIP, VIP6, ports=((80, 8080),)))
+    switch(watched, kept=REFUSALS)
+    for _ in range(10):
+        fetch(client, FRIEND, VIP, 80)
+        refuse(client, VIP, 81)
+    assert [each.refusal for each in records(watched)] == ["unknown_port"] * 10
+    switch(watched, kept=0)
+    refuse(client, VIP, 81)
+    assert records(watched) == []
 
 
 def test_a_service_without_endpoints_is_refused_under_its_name(watched: Mesh, ends: Ends) -> None:

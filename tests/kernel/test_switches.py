@@ -8,7 +8,7 @@ import pytest
 
 from kmesh.abi.layout import AVOIDING_SIZE, SWITCH_SIZE, Avoiding, Switch
 from kmesh.bpf import lib
-from kmesh.core.switches import HELD, Settings
+from kmesh.core.switches import HELD, REFUSALS, Held, Settings
 from kmesh.tasks.switches import Switchboard, SwitchError
 
 if TYPE_CHECKING:
@@ -56,13 +56,16 @@ async def test_what_was_thrown_survives_and_new_options_win(mesh: Mesh, tmp_path
 
 async def test_who_reads_gets_records_and_nothing_stays_behind(mesh: Mesh, tmp_path: Path) -> None:
     switches = board(mesh, tmp_path / "namespaces.json")
-    switches.hold("events", True)
-    switches.hold("otlp", True)
+    switches.hold("events", Held.REFUSALS)
+    assert (row(mesh).access_log, row(mesh).kept & REFUSALS) == (0, REFUSALS)
+    switches.hold("events", Held.ALL)
+    switches.hold("otlp", Held.ALL)
     assert row(mesh).access_log & HELD
-    switches.hold("events", False)
+    switches.hold("events", Held.NOTHING)
     assert row(mesh).access_log & HELD, "the other one still reads"
     board(mesh, tmp_path / "namespaces.json")
     assert row(mesh).access_log == 0, "a reader does not outlive the agent"
+    assert not row(mesh).kept & REFUSALS
 
 
 async def test_without_avoiding_the_list_is_over_at_once(mesh: Mesh, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 from aiohttp import web
 
 from kmesh.core.live import Wanted
+from kmesh.core.switches import Held
 from kmesh.tasks import events
 from kmesh.tasks.events import Events, TooManyFollowers
 from kmesh.tasks.problems import problems
@@ -51,7 +52,7 @@ class Bench:
 
     def __init__(self) -> None:
         self.ring = FakeRing()
-        self.watched: list[bool] = []
+        self.watched: list[Held] = []
         self.events = Events(cast("RingReader", self.ring), LABELS, self.watched.append)
 
 
@@ -109,13 +110,23 @@ async def test_only_what_was_asked_for(tmp_path: Path) -> None:
     assert [each["kind"] for each in lines] == ["denied", "denied"]
 
 
+def test_the_programs_record_no_more_than_somebody_reads() -> None:
+    bench = Bench()
+    denied = Wanted(denied=True)
+    with bench.events.follow(denied):
+        with bench.events.follow(denied), bench.events.follow(Wanted(pod="client")):
+            pass
+        assert bench.watched == [Held.REFUSALS, Held.ALL, Held.REFUSALS]
+    assert bench.watched[-1] is Held.NOTHING
+
+
 async def test_nobody_follows_the_ring_for_nobody(tmp_path: Path) -> None:
     bench = Bench()
     with bench.events.follow(Wanted()), bench.events.follow(Wanted()):
         assert len(bench.ring.tells) == 1
-        assert bench.watched == [True]
+        assert bench.watched == [Held.ALL]
     assert bench.ring.tells == []
-    assert bench.watched == [True, False]
+    assert bench.watched == [Held.ALL, Held.NOTHING]
     async with served(bench, tmp_path) as session:
         response = await session.get("http://k/events")
         await until(lambda: bool(bench.ring.tells))

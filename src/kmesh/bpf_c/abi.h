@@ -141,12 +141,13 @@ struct km_switch {
 	__u32 sample; /* of 65,536 connections without an error so many have records; 0: all */
 	__u32 early_refusal;
 	__u32 configured; /* which options were in force: user space's */
-	__u32 kept; /* bits: switches that the programs do not read, user space's too */
+	__u32 kept; /* bits: KM_KEPT_..., and switches that only user space reads */
 	__u32 avoid_ms; /* how long an endpoint is avoided at first; 0: nothing is */
 	__u32 deadline; /* s, CLOCK_MONOTONIC: from then on the programs let go; 0: never */
 };
 KM_ABI_ASSERT(km_switch, 40);
 
+#define KM_KEPT_REFUSALS 4 /* of kept: refused connections have records whatever is logged */
 #define KM_LOG_STEPS 4 /* of access_log: opened and open connections have records too */
 #define KM_SLOW_NS 1000000000ull /* the first SYN was lost, or nobody accepted in time */
 

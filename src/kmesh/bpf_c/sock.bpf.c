@@ -270,7 +270,7 @@ static __always_inline void km_report(struct bpf_sock_addr *ctx, struct km_case 
 	km_log_case(it);
 	if (it->refused) {
 		km_count_flow(it, &it->dialled);
-		if (switches && switches->access_log)
+		if (switches && (switches->access_log || switches->kept & KM_KEPT_REFUSALS))
 			km_record_refusal(it, bpf_get_socket_cookie(ctx));
 	} else if (it->protocol == IPPROTO_UDP && it->hook <= KM_CONNECT6) {
 		km_count_flow(it, remote);

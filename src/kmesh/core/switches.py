@@ -7,6 +7,7 @@ over restarts, until the options themselves are changed: then they win.
 
 from __future__ import annotations
 
+from enum import IntEnum
 from typing import TYPE_CHECKING, NamedTuple
 
 from kmesh.abi.check import SEED, mix
@@ -20,8 +21,16 @@ MOST_AVOID = 3600  # seconds
 # Bits of access_log. The programs ask for any, and for STEPS.
 EMIT, LISTED_ONLY, STEPS, HELD = 1, 2, 4, 8
 # Bits of kept: what is wanted, also while nothing is logged.
-PROFILING, STEPS_WANTED = 1, 2
+PROFILING, STEPS_WANTED, REFUSALS = 1, 2, 4
 LEVELS = ("error", "warning", "info", "debug")
+
+
+class Held(IntEnum):
+    """What somebody reads although nothing is logged; the programs record no more than that."""
+
+    NOTHING = 0
+    REFUSALS = 1
+    ALL = 2
 
 
 class Settings(NamedTuple):
@@ -52,11 +61,13 @@ class Settings(NamedTuple):
         return self.namespaces.get(namespace, self.access_log)
 
 
-def pack(settings: Settings, configured: int, held: bool = False, deadline: int = 0) -> bytes:
-    """The row of km_switch. ``held``: somebody reads records although nothing is logged;
-    ``deadline``: when the programs let go, in seconds of the monotonic clock, 0 never."""
+def pack(
+    settings: Settings, configured: int, held: Held = Held.NOTHING, deadline: int = 0
+) -> bytes:
+    """The row of km_switch. ``held`` is what somebody reads; ``deadline``: when the programs let
+    go, in seconds of the monotonic clock, 0 never."""
     listed = any(settings.namespaces.values())
-    bits = EMIT * (settings.access_log or listed) | HELD * held
+    bits = EMIT * (settings.access_log or listed) | HELD * (held is Held.ALL)
     if bits:
         bits |= LISTED_ONLY * (not settings.access_log) | STEPS * settings.steps
     # 0 means all: the least that can be asked for is one in 65,536.
@@ -69,7 +80,9 @@ def pack(settings: Settings, configured: int, held: bool = False, deadline: int 
         sample=sample,
         early_refusal=settings.early_refusal,
         configured=configured,
-        kept=PROFILING * settings.profiling | STEPS_WANTED * settings.steps,
+        kept=PROFILING * settings.profiling
+        | STEPS_WANTED * settings.steps
+        | REFUSALS * (held is Held.REFUSALS),
         avoid_ms=round(settings.avoid * 1000),
         deadline=deadline,
     ).pack()

@@ -17,6 +17,7 @@ import orjson
 from aiohttp import web
 
 from kmesh.core.live import Wanted, view
+from kmesh.core.switches import Held
 from kmesh.errors import KmeshError
 from kmesh.tasks.stream import endless
 
@@ -91,14 +92,15 @@ class Follower:
 
 
 class Events:
-    """Follows the ring while anybody follows it. ``watch`` is called with True before the first
-    follower comes and with False after the last has gone."""
+    """Follows the ring while anybody follows it. ``watch`` is told what the programs must record
+    for the followers, whenever that changes: of policies' denials they always do."""
 
     def __init__(
-        self, ring: RingReader, labels: Labels, watch: Callable[[bool], None] = lambda _: None
+        self, ring: RingReader, labels: Labels, watch: Callable[[Held], None] = lambda _: None
     ) -> None:
         self._ring, self._labels, self._watch = ring, labels, watch
         self._followers: list[Follower] = []
+        self._held = Held.NOTHING
         self._stop: Callable[[], None] | None = None
         self._sent = self._dropped = self._ended = 0
 
@@ -109,8 +111,8 @@ class Events:
             raise TooManyFollowers(f"{FOLLOWERS} follow the events already")
         made = Follower(wanted)
         self._followers.append(made)
+        self._tell()
         if self._stop is None:
-            self._watch(True)
             self._stop = self._ring.subscribe(self._take)
         try:
             yield made
@@ -119,7 +121,14 @@ class Events:
             if not self._followers and self._stop is not None:
                 self._stop()
                 self._stop = None
-                self._watch(False)
+            self._tell()
+
+    def _tell(self) -> None:
+        needs = (Held.REFUSALS if each.wanted.denied else Held.ALL for each in self._followers)
+        held = max(needs, default=Held.NOTHING)
+        if held is not self._held:
+            self._held = held
+            self._watch(held)
 
     @endless
     async def show(self, request: web.Request) -> web.StreamResponse:

@@ -10,7 +10,7 @@ import orjson
 
 from kmesh.abi.layout import AVOIDING_SIZE, SWITCH_SIZE, Switch
 from kmesh.bpf import lib
-from kmesh.core.switches import LEVELS, MOST_AVOID, Settings, digest, pack, start
+from kmesh.core.switches import LEVELS, MOST_AVOID, Held, Settings, digest, pack, start
 from kmesh.errors import KmeshError
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Switchboard:
     def __init__(self, plane: DataPlane, writer: Writer, wanted: Settings, file: Path) -> None:
         self._plane, self._writer, self._file = plane, writer, file
         self._configured = digest(wanted)
-        self._held: set[str] = set()
+        self._held: dict[str, Held] = {}
         self.deadline = Switch.unpack(self._row()).deadline
         self._subscribers: list[Callable[[Settings], None]] = []
         self.settings = start(self._row(), wanted, self._read_namespaces())
@@ -65,10 +65,10 @@ class Switchboard:
             log.info("switched: %s", ", ".join(f"{k}={v}" for k, v in changes.items()))
         return wanted
 
-    def hold(self, name: str, on: bool) -> None:
-        """Somebody called ``name`` reads records of connections, or does no more: they come also
-        while nothing is logged."""
-        (self._held.add if on else self._held.discard)(name)
+    def hold(self, name: str, what: Held) -> None:
+        """Somebody called ``name`` reads such records of connections: they come also while nothing
+        is logged."""
+        self._held[name] = what
         self._writer.soon(lambda: self._write(self.settings))
 
     def let_go(self, deadline: int) -> None:
@@ -77,16 +77,16 @@ class Switchboard:
         self._writer.soon(lambda: self._write(self.settings))
 
     @property
-    def held(self) -> bool:
-        """Whether somebody reads records."""
-        return bool(self._held)
+    def held(self) -> Held:
+        """The most that somebody reads."""
+        return max(self._held.values(), default=Held.NOTHING)
 
     def _row(self) -> bytes:
         raw = lib.lookup(self._plane.maps["km_switch"], KEY, SWITCH_SIZE)
         return raw if raw is not None else bytes(SWITCH_SIZE)
 
     def _write(self, settings: Settings) -> None:
-        row = pack(settings, self._configured, bool(self._held), self.deadline)
+        row = pack(settings, self._configured, self.held, self.deadline)
         lib.update(self._plane.maps["km_switch"], KEY, row)
         if not settings.avoid:  # what is on the list counts no more, now
             lib.update(self._plane.maps["km_avoiding"], KEY, bytes(AVOIDING_SIZE))

@@ -23,9 +23,10 @@ GROUP = "Others at our hooks"
 MOST_CGROUPS, MOST_NAMESPACES = 4096, 1024
 NAMESPACES = "/run/netns"
 CNI = "/etc/cni/net.d"
-CGROUP_HOOKS = {
-    each.link: each.attach_type for one in OBJECTS for each in one.programs if each.link
-}
+CGROUP_HOOKS: dict[int, str] = {}
+for _one in (each for one in OBJECTS for each in one.programs if each.link):
+    CGROUP_HOOKS.setdefault(_one.attach_type, _one.link)
+"""Attach type to the name of its hook: two programs of ours may share one."""
 
 
 def neighbours(bpffs: str, cgroup2: str) -> Iterator[Verdict]:
@@ -38,10 +39,11 @@ def neighbours(bpffs: str, cgroup2: str) -> Iterator[Verdict]:
 
 
 class Stranger(NamedTuple):
-    """A program of somebody else: whose, where, and its hook, name and place in the order."""
+    """A program of somebody else: whose, where, its hook with its place in the order, and what."""
 
     whose: Owner
     path: str
+    hook: str
     text: str
 
 
@@ -54,7 +56,7 @@ def at_cgroups(cgroup2: str, own: set[int]) -> Iterator[Verdict]:
     paths = [folder for folder, _, _ in islice(os.walk(root), MOST_CGROUPS)]
     found: list[Stranger] = []
     for path in paths:
-        for hook, kind in CGROUP_HOOKS.items():
+        for kind, hook in CGROUP_HOOKS.items():
             try:
                 found += strangers(path, hook, query.attached_at(path, kind) or [], own)
             except FileNotFoundError:
@@ -87,8 +89,8 @@ def strangers(path: str, hook: str, ids: list[int], own: set[int]) -> list[Stran
         program = query.program(number)
         whose = program and owner(program.name, pinned=number in own)
         if program and whose:
-            order = "" if ours is None else f", {'before' if i < ours else 'after'} kmesh"
-            found.append(Stranger(whose, path, f"{hook} {program.name} (id {number}{order})"))
+            order = "" if ours is None else f" {'before' if i < ours else 'after'} kmesh"
+            found.append(Stranger(whose, path, hook + order, f"{program.name} (id {number})"))
     return found
 
 
@@ -99,7 +101,11 @@ def verdicts(name: str, where: str, found: list[Stranger]) -> Iterator[Verdict]:
     found.sort(key=lambda each: (each.whose.name, each.path))
     for (whose, path), group in groupby(found, key=lambda each: (each.whose, each.path)):
         level = INFO if whose is SYSTEMD else WARNING
-        said = f"{whose.name} at {path}: {', '.join(each.text for each in group)}"
+        hooks: dict[str, list[str]] = {}
+        for each in group:
+            hooks.setdefault(each.hook, []).append(each.text)
+        parts = (f"{hook}: {', '.join(texts)}" for hook, texts in hooks.items())
+        said = f"{whose.name} at {path}: {'; '.join(parts)}"
         means = f"{whose.means[0].upper()}{whose.means[1:]}."
         yield Verdict(GROUP, name, level, said, means, whose.next_step)
 
