@@ -50,6 +50,25 @@ def of_scale(results: Json) -> list[Goal]:
     ]  # fmt: skip
 
 
+def of_authz(results: Json) -> list[Goal]:
+    """Policies: what they cost, and whether a change is ever wrong or late."""
+    rows = {row["rules"]: row for row in results["rules"]}
+    least, most = min(filter(None, rows)), max(rows)
+    cost = [rows[most][name] / rows[least][name] for name in ("cpu_us", "program_ns")]
+    ended, met = results["evicted"], results["hammered"]
+    return [
+        _most(f"cost of a new connection, {most:,} rules x {least}: CPU, program", cost, 1.5),
+        _least("requests on open connections, x no policy",
+               [row["keep_rate_ratio"] for count, row in rows.items() if count], 0.98),
+        _most("policy in force after its arrival, p99 ms", [results["streamed"]["p99"]], 50),
+        _most(f"wrong verdicts during {met['changes']:,} changes", [met["wrong"]], 0),
+        _most(f"{ended['forbidden']:,} of {ended['open']:,} connections ended, ms after the policy",
+              [ended["change_ms"] + ended["end_ms"]], 1000),
+        _most("of those, ended wrongly or left",
+              [ended["ended_wrongly"] + ended["forbidden"] - ended["ended"]], 0),
+    ]  # fmt: skip
+
+
 def _of(rows: list[Json], scenario: str, way: str) -> list[Json]:
     return [row for row in rows if (row["scenario"], row["way"]) == (scenario, way)]
 

@@ -81,6 +81,28 @@ def mesh(saved: Json) -> str:
     return "\n\n".join(parts)
 
 
+def authz(saved: Json) -> str:
+    """All tables of a run of authz."""
+    results = saved["results"]
+    columns = ("rules", "program ns", "connect p50 us", "x none", "CPU us", "x none",
+               "requests on open ones, x none", "policy to kernel ms")  # fmt: skip
+    rows = [
+        (f"{one['rules']:,}", f"{one['program_ns']:,.0f}", f"{one['p50_us']:.1f}",
+         f"{one['p50_us_ratio']:.2f}", f"{one['cpu_us']:.1f}", f"{one['cpu_us_ratio']:.2f}",
+         f"{one['keep_rate_ratio']:.2f}", f"{one['in_force_ms']:,.1f}")
+        for one in results["rules"]
+    ]  # fmt: skip
+    met, late, listed = results["hammered"], results["streamed"], results["listed"]
+    return "\n\n".join([
+        machine(saved["machine"]), goals(_goals.of_authz(results)), table(columns, rows),
+        f"While {met['changes']:,} changes were made, {met['allowed']:,} connections were let in "
+        f"({met['allowed_p50_us']:.0f} us each) and {met['denied']:,} refused "
+        f"({met['denied_p50_us']:.0f} us until ECONNREFUSED). A policy of {listed['prefixes']:,} "
+        f"prefixes was in force after {listed['in_force_ms']:,.0f} ms, one on the stream after "
+        f"{late['p50']:.1f} / {late['p99']:.1f} / {late['max']:.1f} ms (p50, p99, longest).",
+    ])  # fmt: skip
+
+
 def memory(rows: Sequence[Json]) -> str:
     """Memory of contenders by the size of the mesh."""
     columns = ("contender", "workloads", "process MiB", "kernel maps MiB")

@@ -116,11 +116,48 @@ def test_goals_of_scale() -> None:
     assert "| churn 1,000/s | 9 | 0.05 | 1.0 / 9.0 / 20.0 | 1.0 / 9.0 / 20.0 |" in text
 
 
+def authz(**more: float) -> dict[str, Any]:
+    row = {"program_ns": 800.0, "p50_us": 30.0, "p50_us_ratio": 1.0, "cpu_us": 70.0,
+           "cpu_us_ratio": 1.0, "keep_rate_ratio": 1.0, "in_force_ms": 1.0}  # fmt: skip
+    found: dict[str, Any] = {
+        "rules": [row | {"rules": count} for count in (0, 1, 10_000)],
+        "listed": {"prefixes": 10_000, "in_force_ms": 100.0},
+        "hammered": {"changes": 1000, "allowed": 9, "denied": 8, "wrong": 0,
+                     "allowed_p50_us": 30.0, "denied_p50_us": 20.0},
+        "evicted": {"open": 20, "forbidden": 10, "ended": 10, "ended_wrongly": 0,
+                    "change_ms": 1.0, "end_ms": 100.0},
+        "streamed": {"p50": 1.0, "p99": 9.0, "max": 20.0},
+    }  # fmt: skip
+    for path, value in more.items():
+        part, _, name = path.partition("__")
+        place = found[part][-1] if part == "rules" else found[part]
+        place[name] = value
+    return found
+
+
+@pytest.mark.parametrize(
+    ("change", "missed"),
+    [
+        ({}, []), ({"rules__cpu_us": 106.0}, [0]), ({"rules__program_ns": 1201.0}, [0]),
+        ({"rules__keep_rate_ratio": 0.97}, [1]), ({"streamed__p99": 51.0}, [2]),
+        ({"hammered__wrong": 1}, [3]), ({"evicted__end_ms": 1000.0}, [4]),
+        ({"evicted__ended": 9}, [5]), ({"evicted__ended_wrongly": 1}, [5]),
+    ],
+)  # fmt: skip
+def test_goals_of_policies(change: dict[str, float], missed: list[int]) -> None:
+    results = authz(**change)
+    goals = _goals.of_authz(results)
+    assert [index for index, one in enumerate(goals) if not one.met] == missed
+    text = _markdown.authz({"machine": MACHINE, "results": results})
+    assert text.count("**missed**") == len(missed)
+    assert "8 refused (20 us until ECONNREFUSED)" in text
+
+
 def test_the_readme_and_its_charts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("matplotlib")
     from benchmarks import report
 
-    for name, results in (("mesh", mesh()), ("scale", scale())):
+    for name, results in (("mesh", mesh()), ("scale", scale()), ("authz", authz())):
         (tmp_path / f"{name}.json").write_text(json.dumps({"machine": MACHINE, "results": results}))
     readme = tmp_path / "README.md"
     readme.write_text("".join(f"<!-- {name} -->\n<!-- /{name} -->\n" for name in report.PARTS))

@@ -212,6 +212,31 @@ def test_answers_to_unconnected_datagrams_come_in(
     assert guarded.count("LOOKUP", "REPLY") == 1
 
 
+def test_answers_to_what_the_pod_dials_come_in_under_every_policy(
+    mesh: Mesh, ends: tuple[Namespace, Namespace]
+) -> None:
+    pod, outside = ends
+    servers = Servers(outside)
+    try:
+        servers.tcp(STRANGER, 8080)
+        servers.tcp(STRANGER6, 8080)
+        servers.udp(STRANGER, 8080)
+        mesh.steering.start_guarding()
+        mesh.put(workload("server", SERVER, SERVER6))
+        mesh.tables.remember(pod.cookie, pod.path)
+        mesh.enrol(pod, "server")
+        put(mesh, policy("nobody"), policy("all", source("0.0.0.0", 0), action=Action.DENY))
+        assert not reach(outside, STRANGER)
+        assert dial(pod, STRANGER, 8080) == f"{STRANGER}:8080"
+        assert dial(pod, STRANGER6, 8080) == f"{STRANGER6}:8080"
+        with pod.socket(kind=socket.SOCK_DGRAM) as asks:
+            asks.connect((STRANGER, 8080))
+            asks.send(b"?")
+            assert asks.recv(100) == f"{STRANGER}:8080".encode()
+    finally:
+        servers.close()
+
+
 @pytest.mark.parametrize(
     ("server", "friend", "stranger"), [(SERVER, FRIEND, STRANGER), (SERVER6, FRIEND6, STRANGER6)]
 )
