@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import ssl
 import sys
 import time
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -22,8 +23,8 @@ from kmesh.controlplane import server
 from kmesh.controlplane.session import Session
 
 if TYPE_CHECKING:
-    import subprocess
     from collections.abc import Iterable, Mapping
+    from pathlib import Path
 
     from benchmarks._stage import Stage
     from kmesh.controlplane.envelope import Incoming
@@ -34,12 +35,16 @@ BATCH_SECONDS = 0.01
 
 
 class Server:
-    """A control plane of a stage; calls raise Failed with its last words."""
+    """A control plane of a stage, with a certificate it speaks TLS; calls raise Failed with its
+    last words."""
 
-    def __init__(self, stage: Stage) -> None:
+    def __init__(
+        self, stage: Stage, place: Place | None = None, certificate: Path | None = None
+    ) -> None:
         command = [sys.executable, "-m", "benchmarks._server"]
+        command += [str(certificate)] if certificate else []
         self._stage = stage
-        self._process: subprocess.Popen[str] = stage.start(command, Place(), wait=True)
+        self._process = stage.start(command, place or Place(), wait=True)
         self.address = str(self.call("address"))
 
     def end(self) -> None:
@@ -191,10 +196,19 @@ class Commands:
         return count
 
 
+def _tls(certificate: str = "") -> ssl.SSLContext | None:
+    if not certificate:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    context.set_alpn_protocols(["h2"])
+    return context
+
+
 async def serve() -> None:
     """Obey until standard input ends."""
     setattr(server, "Session", Timed)  # noqa: B010
-    plane = server.ControlPlane(listen=server.Listen("127.0.0.1", 0))
+    plane = server.ControlPlane(listen=server.Listen("127.0.0.1", 0), tls=_tls(*sys.argv[1:]))
     commands = Commands(plane)
     say = sys.stdout
     loop = asyncio.get_running_loop()

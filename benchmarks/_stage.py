@@ -201,7 +201,10 @@ def listening(pid: int, port: int) -> None:
     """Wait until something in the process's namespace listens on a TCP port. Raises Failed."""
     deadline = time.monotonic() + READY_WITHIN
     while time.monotonic() < deadline:
-        rows = Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]
+        try:
+            rows = Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]
+        except OSError:  # also of one that has ended and was not collected
+            raise Failed(f"the process that should listen on port {port} has ended") from None
         if any(row.split()[3] == "0A" and row.split()[1].endswith(f":{port:04X}") for row in rows):
             return
         time.sleep(0.05)

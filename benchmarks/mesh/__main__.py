@@ -16,9 +16,9 @@ from typing import Any
 
 from benchmarks import harness
 from benchmarks._stage import Failed, Stage, privately
-from benchmarks.mesh import memory, report, scenarios, tools, ztunnel
+from benchmarks.mesh import contend, memory, report, scenarios, tools, ztunnel
 from benchmarks.mesh.contend import Options
-from benchmarks.mesh.run import AGAIN, DIRECT, MAKERS, Show, rows
+from benchmarks.mesh.run import AGAIN, DIRECT, MAKERS, UPSTREAM, Show, rows
 from benchmarks.mesh.scenarios import FULL, QUICK, SCENARIOS, Plan
 from kmesh.lab.interrupts import Interrupted, Interrupts
 
@@ -71,9 +71,14 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--results", type=Path, help="folder of mesh.json")
     parser.add_argument("--ztunnel", type=Path, metavar="PATH",
                         help=f"a ztunnel binary, for {', '.join(ztunnel.MAKERS)}")  # fmt: skip
+    parser.add_argument("--kmesh", type=Path, metavar="PATH",
+                        help=f"the agent in Go, for {UPSTREAM}")  # fmt: skip
     args = parser.parse_args(arguments)
-    if set(args.contenders) & set(ztunnel.MAKERS) and (why := ztunnel.missing(args.ztunnel)):
-        parser.error(f"--ztunnel: {why}")
+    wanted = set(args.contenders)
+    if wanted & set(ztunnel.MAKERS) and (why := contend.missing(args.ztunnel)):
+        parser.error(f"--ztunnel: {why} (a build with --features testing)")
+    if UPSTREAM in wanted and (why := contend.missing(args.kmesh)):
+        parser.error(f"--kmesh: {why} (kmesh-daemon)")
     return args
 
 
@@ -99,9 +104,8 @@ def main() -> None:
         plan = plan._replace(rounds=args.rounds)
     contenders = [DIRECT, *(name for name in args.contenders if name != DIRECT)]
     sizes = (memory.QUICK_SIZES if args.quick else memory.SIZES) if args.memory else ()
-    options = Options(
-        plan.services, plan.endpoints, ztunnel=args.ztunnel and args.ztunnel.resolve()
-    )
+    binaries = [path and path.resolve() for path in (args.ztunnel, args.kmesh)]
+    options = Options(plan.services, plan.endpoints, *binaries)
     interrupts = Interrupts()
     try:
         with interrupts.raised(), Stage(interrupts.held) as stage:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from benchmarks import _nft
@@ -52,6 +53,15 @@ class Contender(NamedTuple):
         places = tuple(one.place for one in self.site.clients)
         target = self.target(service)
         return Way(self.site.name, places, target, self.site.server_group, self.works)
+
+
+def missing(path: Path | None) -> str:
+    """Why somebody's binary cannot be used; empty when it can."""
+    if path is None:
+        return "give the path of the binary"
+    if not path.is_file():
+        return f"{path}: no such file"
+    return "" if os.access(path, os.X_OK) else f"{path}: not executable"
 
 
 def direct(stage: Stage, site: Site, options: Options) -> Contender:

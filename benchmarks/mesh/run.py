@@ -12,7 +12,7 @@ from benchmarks import _load
 from benchmarks._load import Load
 from benchmarks._stage import Failed
 from benchmarks._turns import Cell, Turn, kept, row, slice_of, turn
-from benchmarks.mesh import ours, proxies, site, tools, ztunnel
+from benchmarks.mesh import ours, proxies, site, tools, upstream, ztunnel
 from benchmarks.mesh.contend import Contender, Options, direct, nftables
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from benchmarks._stage import Stage
     from benchmarks.mesh.scenarios import Case, Plan
 
-DIRECT, AGAIN = "direct", "direct 2"
+DIRECT, AGAIN, UPSTREAM = "direct", "direct 2", "upstream"
 MAKERS: dict[str, tuple[Any, bool]] = {
     DIRECT: (direct, False),
     AGAIN: (direct, False),
@@ -30,6 +30,7 @@ MAKERS: dict[str, tuple[Any, bool]] = {
     "envoy-sidecar": (proxies.sidecars, True),
     "envoy-node": (proxies.node, True),
     "envoy-node-out": (proxies.node_out, True),
+    UPSTREAM: (upstream.kmesh, False),
     **{name: (make, True) for name, make in ztunnel.MAKERS.items()},
 }
 """Who sets a contender up, and whether its pods need a route for service addresses."""

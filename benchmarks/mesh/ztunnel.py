@@ -7,7 +7,6 @@ root. Every instance reads the same local file, written here.
 from __future__ import annotations
 
 import io
-import os
 import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -177,15 +176,6 @@ def version(options: Options) -> str:
     except Failed:
         return "unknown"
     return said.strip().splitlines()[0][:60] if said.strip() else "unknown"
-
-
-def missing(path: Path | None) -> str:
-    """Why a binary cannot be used; empty when it can."""
-    if path is None:
-        return "give its path (a build with --features testing)"
-    if not path.is_file():
-        return f"{path}: no such file"
-    return "" if os.access(path, os.X_OK) else f"{path}: not executable"
 
 
 MAKERS: dict[str, Callable[[Stage, Site, Options], Contender]] = {

@@ -7,9 +7,12 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kmesh.bpf import mounts
+
+if TYPE_CHECKING:
+    from types import ModuleType
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -39,6 +42,15 @@ def whole(name: str, results: Path, *options: str) -> tuple[dict[str, Any], str]
     found: dict[str, Any] = json.loads((results / f"{name}.json").read_text())
     assert found["machine"]["cpus"] == os.cpu_count()
     return found["results"], output
+
+
+def fake(folder: Path, module: ModuleType) -> tuple[Path, Path]:
+    """(a program that runs a module of ours, a folder for results), below ``folder``."""
+    program, results = folder / "program", folder / "results"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} {module.__file__} "$@"\n')
+    program.chmod(0o755)
+    results.mkdir()
+    return program, results
 
 
 def cgroup(pid: int) -> Path:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import sys
 import threading
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from benchmarks.mesh import zds, ztunnel
 from benchmarks.mesh.site import Pod, Site
 from benchmarks.mesh.zds import Announced, ZdsError
 from tests.benchmarks import fake_ztunnel
-from tests.benchmarks.runs import whole
+from tests.benchmarks.runs import fake, whole
 from tests.benchmarks.test_mesh import place
 
 
@@ -105,7 +104,7 @@ def test_what_is_no_answer_of_ztunnel_ends_it(answers: list[bytes], why: str) ->
 
 @pytest.mark.parametrize(
     ("path", "why"),
-    [(None, "give its path"), ("/nowhere/ztunnel", "no such file"), (__file__, "not executable")],
+    [(None, "give the path"), ("/nowhere/ztunnel", "no such file"), (__file__, "not executable")],
 )
 def test_without_a_binary_the_command_says_so(
     path: str | None, why: str, capsys: pytest.CaptureFixture[str]
@@ -120,12 +119,8 @@ def test_without_a_binary_the_command_says_so(
 @pytest.mark.skipif(os.geteuid() != 0, reason="namespaces, mounts and BPF need root")
 @pytest.mark.e2e
 def test_a_small_run_with_a_fake(tmp_path: Path) -> None:
-    fake = tmp_path / "ztunnel"
-    fake.write_text(f'#!/bin/sh\nexec {sys.executable} {fake_ztunnel.__file__} "$@"\n')
-    fake.chmod(0o755)
-    results = tmp_path / "results"
-    results.mkdir()
-    options = ["--ztunnel", str(fake), "--scenario", "qps"]
+    program, results = fake(tmp_path, fake_ztunnel)
+    options = ["--ztunnel", str(program), "--scenario", "qps"]
     options += ["--contenders", "ztunnel,ztunnel-pair-tcp"]
     found, _ = whole("mesh", results, *options)
     assert found["missing"] == {}
