@@ -65,7 +65,10 @@ from kmesh.tasks.writer import Writer
 from kmesh.tasks.xds import XdsClient
 from kmesh.watch import Watch
 from kmesh.wire.discovery import Decoder, ResponseReader
+from kmesh.wire.held import HeldMesh
+from kmesh.wire.mesh import Mesh
 from kmesh.wire.names import NameReader
+from kmesh.wire.parts import Parts
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -73,6 +76,7 @@ if TYPE_CHECKING:
     from kmesh.bpf.sockets import Found
     from kmesh.config import Config
     from kmesh.core.events import Applied, Json
+    from kmesh.core.roster import Roster
 
 log = logging.getLogger(__name__)
 
@@ -86,14 +90,15 @@ class App:
         self.config = config
         self.plane = load.start(config.bpf_fs_path, config.cgroup2_path, sizes(config))
         self.tables = KernelTables(self.plane)
-        self.steering = steering(config, self.tables)
-        self.session = Session(config.node())
+        self.mesh = Mesh(Parts(), config.node_name, config.cluster_id)
+        self.steering = steering(config, self.tables, self.mesh)
+        self.session = Session(config.node(), held={ADDRESS: HeldMesh(self.mesh)})
         self.writer = Writer(self.tables, self.steering, self._applied)
         self.evictor = Evictor(config.evict, self._ender(), self._forbids)
         draining = Draining(config.drain, config.drain_namespaces)
         self.drainer = Drainer(draining, self.plane, self.writer, self._ender())
         if config.drain is not None:
-            self.steering.left = self.drainer.left
+            self.steering.tell_left(self.drainer.left)
         self.steering.guards.changed = self.evictor.changed
         self.denials = RingReader(self.plane, self.steering)
         self.traffic = TrafficTask(self.plane, config.report_interval)
@@ -183,7 +188,7 @@ class App:
         return Listener("admin API", config.admin_address, found, admin.LIMITS)
 
     def _client(self, config: Config) -> XdsClient | None:
-        options, decoder = config.xds(), Decoder()
+        options, decoder = config.xds(), Decoder(self.mesh)
         if options is None:
             return None
         return XdsClient(
@@ -302,10 +307,10 @@ def sizes(config: Config) -> Sizes:
     )
 
 
-def steering(config: Config, tables: KernelTables) -> Steering:
+def steering(config: Config, tables: KernelTables, roster: Roster) -> Steering:
     """The writer's brain, with everything the kernel holds adopted and the knobs written."""
     vips, slots = tables.capacity()
-    store = Store(config.network, config.cluster_id, config.node_name)
+    store = Store(config.network, config.cluster_id, config.node_name, roster)
     open_reasons = sum(1 << Reason[name.upper().replace("-", "_")] for name in config.fail_open)
     found = Steering(
         store,

@@ -62,7 +62,7 @@ def test_addresses_that_are_used_again_are_left_alone(
 def test_the_planner_tells_of_workloads_that_go_or_change() -> None:
     steering = Steering(Store("", "Kubernetes", "n1"), Segments(64, 1.0), 64)
     told: list[tuple[str, bool]] = []
-    steering.left = lambda old, new: told.append((old.uid, new is None))
+    steering.tell_left(lambda old, new: told.append((old.uid, new is None)))
     one = workload("a", "10.0.0.1")
     steering.put([(one.uid, one), (WEB, service(WEB, "10.9.0.1"))])
     steering.put([(one.uid, one), (WEB, None), (uid("other"), None)])

@@ -103,7 +103,7 @@ def drainer(mesh: Mesh, way: str, delay: float = 0.0) -> Drainer:
         Draining(delay, frozenset()), mesh.plane, Writer(mesh.steering),  # type: ignore[arg-type]
         Ender(iterate, mesh.plane.sockets),
     )  # fmt: skip
-    mesh.steering.left = made.left
+    mesh.steering.tell_left(made.left)
     return made
 
 

@@ -6,15 +6,19 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 MOST = 1 << 16
 
 
 class Changes:
-    """The last ``most`` changes, and from which revision on they are whole."""
+    """The last ``most`` changes, and from which revision on they are whole. ``others`` know by
+    themselves which names changed after a revision."""
 
-    def __init__(self, most: int = MOST) -> None:
+    def __init__(
+        self, most: int = MOST, others: Iterable[Callable[[int], Iterable[str]]] = ()
+    ) -> None:
+        self._others = list(others)
         self._log: deque[tuple[int, str]] = deque(maxlen=most)
         self._forgotten = 0
         self.revision = 0
@@ -38,4 +42,6 @@ class Changes:
             if changed <= revision:
                 break
             found.add(name)
+        for changed_since in self._others:
+            found.update(changed_since(revision))
         return found

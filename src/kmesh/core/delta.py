@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from kmesh.core.changes import Changes
@@ -64,6 +65,7 @@ class Session:
 
     ``failing`` is name to reason of what the writer last reported as not in the kernel; ``refused``
     the same of resources whose last version could not be taken (the first MOST_REFUSED of them).
+    ``held`` says where the resources of a type are held, if not in a dict.
     """
 
     def __init__(
@@ -71,16 +73,18 @@ class Session:
         node: Node,
         types: tuple[str, ...] = (ADDRESS, AUTHORIZATION),
         max_request_bytes: int = 4 << 20,
+        held: Mapping[str, Held] | None = None,
     ) -> None:
         self._node = node
         self._budget = max_request_bytes - min(_MARGIN, max_request_bytes // 4)
-        self._held = {type_url: Held() for type_url in types}
+        self._held = {type_url: Held() for type_url in types} | dict(held or {})
         self._pending: deque[_Pending] = deque()
         self._rejected: dict[str, str] = {}
         self._parts: list[tuple[Resource, ...]] = []
         self._unsynced = set(types)
         self._revision = 0
-        self.changes = Changes()
+        self.changes = Changes(others=[held.changed_since for held in self._held.values()])
+        self._revise()
         self.refused: dict[str, str] = {}
         self.failing: Mapping[str, str] = {}
         self.unknown_responses = 0
@@ -93,7 +97,7 @@ class Session:
 
     def held(self, type_url: str) -> Mapping[str, Resource]:
         """Name to resource of one type; live, not a copy. Raises KeyError for another type."""
-        return self._held[type_url].items
+        return self._held[type_url].view
 
     def statistics(self) -> dict[str, TypeStatistics]:
         """Counters by type URL."""
@@ -135,6 +139,7 @@ class Session:
             held.put(listed)
             offers.append(Offer(type_url, tuple(listed)))
             self._parts.append(offers[-1].upserts)
+        offers += [Offer(kind, ()) for kind, held in self._held.items() if held.arrived()]
         return offers
 
     def finish(self, envelope: Envelope, size: int = 0) -> list[Offer | Commit | Request]:
@@ -151,9 +156,11 @@ class Session:
         if removed:
             out.append(Offer(envelope.type_url, (), removed))
         self._revision += 1
+        self._revise()
         names = [resource.name for part in parts for resource in part]
         self.changes.note(self._revision, [*names, *removed])
-        self._note_refused(rejected, (*names, *removed))
+        taken = (held.changed_since(self._revision - 1) for held in self._held.values())
+        self._note_refused(rejected, chain(names, removed, *taken))
         complete, held.awaited = held.awaited, False
         self._pending.append(
             _Pending(envelope.type_url, envelope.nonce, self._revision, complete, rejected, parts)
@@ -169,13 +176,17 @@ class Session:
             if name in self.refused or len(self.refused) < MOST_REFUSED:
                 self.refused[name] = why
 
+    def _revise(self) -> None:
+        for held in self._held.values():
+            held.revise(self._revision + 1)
+
     @staticmethod
     def _removed(held: Held, envelope: Envelope, rejected: Mapping[str, str]) -> tuple[str, ...]:
         held.drop(envelope.removed)
         if not held.awaited:
             return envelope.removed
         # A rejected name was answered: its last good version stays in force.
-        held.unclaimed.difference_update(rejected)
+        held.answered(rejected)
         swept = held.sweep()
         held.drop(swept)
         return envelope.removed + swept

@@ -13,12 +13,16 @@ from kmesh.abi.layout import Reason
 from kmesh.core.addr import MAPPED, is_ipv4
 from kmesh.core.model import Families, Mode, Trait
 from kmesh.core.rank import rank
+from kmesh.core.roster import Asked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from kmesh.core.model import Port, Profile, Service, Workload
+    from kmesh.core.model import Membership, Port, Profile, Service, Workload
+    from kmesh.core.roster import Chosen
     from kmesh.core.store import Frontend, Store
+
+    Select = Callable[[Asked], Chosen | None]
 
 SLOT_TAIL = Struct("<IHH")
 HEALTHY = int(Trait.HEALTHY)
@@ -37,12 +41,17 @@ class Selection(NamedTuple):
 
 
 def target_port(service: Service, port: Port, workload: Workload) -> int:
-    """The endpoint's port for a service port; 0 when it has none.
+    """The endpoint's port for a service port; 0 when it has none."""
+    return target_of(service, port, workload.memberships)
+
+
+def target_of(service: Service, port: Port, memberships: tuple[Membership, ...]) -> int:
+    """As ``target_port``, for all endpoints with these memberships.
 
     The endpoint's own mapping, else the service's target. An application tunnel makes up for a
     missing port only on the way from a waypoint, which this is not.
     """
-    for membership in workload.memberships:
+    for membership in memberships:
         if membership.service == service.key:
             for own in membership.ports:
                 if own.service == port.service:
@@ -68,8 +77,9 @@ def endpoint_address(addresses: tuple[bytes, ...], ipv4: bool, families: Familie
 class Endpoints:
     """The endpoints of a service for clients at ``source`` that dialled one of its VIPs.
 
-    Everything that does not depend on the port is worked out once. Interned parts of workloads
-    are compared by identity: hashing a tuple of tuples costs more than the whole look-up.
+    Everything that does not depend on the port is worked out once. Where endpoints differ in
+    nothing but their address, ``select`` finds them all at once; else they are looked at one by
+    one.
     """
 
     def __init__(
@@ -79,14 +89,45 @@ class Endpoints:
         frontend: Frontend,
         source: Profile,
         id_of: Callable[[str], int],
+        select: Select | None = None,
     ) -> None:
-        self._service, self._source, self._id_of = service, source, id_of
+        self._store, self._service, self._frontend = store, service, frontend
+        self._source, self._id_of = source, id_of
         self._wrong_family = False
-        self._found = list(self._reachable(store, frontend))
+        self._found: list[tuple[Workload, bytes]] | None = None
         self._whole: list[bytes] | Reason | None = None
+        self._chosen = self._alike(select) if select is not None else None
 
     def select(self, port: Port) -> Selection:
         """The slots of one service port."""
+        chosen = self._chosen
+        if chosen is not None:
+            if not chosen.slots:
+                reason = Reason.FAMILY if chosen.wrong_family else Reason.NO_ENDPOINT
+                return Selection(b"", 0, reason)
+            targets = {target_of(self._service, port, kind) for kind, _ in chosen.kinds}
+            if len(targets) == 1 and 0 not in targets:
+                return Selection(chosen.slots, targets.pop(), Reason.BALANCED)
+        return self._one_by_one(port)
+
+    def _alike(self, select: Select) -> Chosen | None:
+        """The endpoints when neither rank nor weight tells them apart."""
+        service, (vip, plen) = self._service, self._frontend
+        if service.mode in (Mode.STRICT, Mode.FAILOVER):
+            return None
+        network, unhealthy = self._source.network, service.allow_unhealthy
+        asked = Asked(service.key, network, vip, plen == EXACT, unhealthy, service.families)
+        chosen = select(asked)
+        if chosen is None:
+            return None
+        weights = {weight for _, weight in chosen.kinds}
+        return chosen if not weights or (len(weights) == 1 and 0 not in weights) else None
+
+    def _one_by_one(self, port: Port) -> Selection:
+        if self._found is None:
+            self._found = list(self._reachable(self._store, self._frontend))
+        # Interned parts are compared by identity: hashing a tuple of tuples costs more than the
+        # whole look-up.
         targets: dict[int, int] = {}
         for workload, _ in self._found:
             key = id(workload.memberships)

@@ -7,7 +7,7 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from kmesh.core.model import Resource
 
@@ -74,6 +74,27 @@ class Held:
         self._ascii = True
         self._version = 0
 
+    @property
+    def view(self) -> Mapping[str, Resource]:
+        """Everything that is held; live, not a copy."""
+        return self.items
+
+    def arrived(self) -> bool:
+        """Whether anything was held since the last question without ``put``."""
+        return False
+
+    def revise(self, revision: int) -> None:
+        """The revision of what is held from now on without ``put``."""
+
+    def changed_since(self, revision: int) -> Iterable[str]:
+        """Names of what is held without ``put`` and changed after a revision."""
+        return ()
+
+    def answered(self, names: Iterable[str]) -> None:
+        """These were heard of on this stream."""
+        if self.unclaimed:
+            self.unclaimed.difference_update(names)
+
     def put(self, resources: Sequence[Resource]) -> None:
         """Hold these; an earlier version is replaced."""
         items = self.items
@@ -82,29 +103,31 @@ class Held:
         versions = [resource.version for resource in resources]
         self._ascii = self._ascii and all(map(str.isascii, chain(names, versions)))
         self._version = max(self._version, max(map(len, versions), default=0))
-        if self.unclaimed:
-            self.unclaimed.difference_update(names)
+        self.answered(names)
         self.count(resources=len(resources))
 
     def drop(self, names: Sequence[str]) -> None:
         """Forget these; names that are not held are fine."""
         for name in names:
             self.items.pop(name, None)
-        if self.unclaimed:
-            self.unclaimed.difference_update(names)
+        self.answered(names)
 
-    def claim(self, budget: int, doubtful: Collection[str]) -> Claims:
+    def claim(self, budget: int, doubtful: Collection[str]) -> Mapping[str, str]:
         """Claims for a new stream that encode to at most ``budget`` bytes.
 
         Names in ``doubtful`` are claimed with an empty version, so that the control plane sends
         them again but still reports their removal. What does not fit becomes ``unclaimed``.
         """
-        self.awaited = True
-        count = self._fitting(budget)
-        self.unclaimed = set(islice(self.items, count, None))
-        return Claims(self.items, count, self.unclaimed, doubtful)
+        return self._claim(budget, doubtful)[0]
 
-    def _fitting(self, budget: int) -> int:
+    def _claim(self, budget: int, doubtful: Collection[str]) -> tuple[Claims, int]:
+        """The claims and how much of the budget they leave."""
+        self.awaited = True
+        count, left = self._fitting(budget)
+        self.unclaimed = set(islice(self.items, count, None))
+        return Claims(self.items, count, self.unclaimed, doubtful), left
+
+    def _fitting(self, budget: int) -> tuple[int, int]:
         width = 1 if self._ascii else _UTF8_WORST
         fixed = _ENTRY_BYTES + self._version * width
         count, lengths = 0, map(len, self.items)
@@ -116,11 +139,11 @@ class Held:
             budget -= size
             count += len(block)
         for length in block:
+            if budget < fixed + length * width:
+                return count, 0
             budget -= fixed + length * width
-            if budget < 0:
-                break
             count += 1
-        return count
+        return count, budget
 
     def sweep(self) -> tuple[str, ...]:
         """Names that were not claimed and not answered either: they are gone."""

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, MutableMapping
+
 MOST = 0xFFFFFFFF
 
 
@@ -9,11 +14,12 @@ class Ids:
     """Dense ids from 1; an id is handed out again only after the counter has gone round.
 
     After a restart ``bind`` takes ids over from the pinned maps, so they are stable for the life
-    of the maps. There are 100,000 names: the way back is searched, not stored.
+    of the maps. There are 100,000 names: the way back is searched, not stored. They lie in
+    ``ids``, which nobody else changes but by ``took``.
     """
 
-    def __init__(self) -> None:
-        self._ids: dict[str, int] = {}
+    def __init__(self, ids: MutableMapping[str, int] | None = None) -> None:
+        self._ids: MutableMapping[str, int] = {} if ids is None else ids
         self._last = self._reserved = 0
         self._bound: set[int] = set()
 
@@ -40,9 +46,18 @@ class Ids:
         """The name behind an id, None when it has none; looks at every name."""
         return next((name for name, each in self._ids.items() if each == id_), None)
 
-    def pairs(self) -> list[tuple[str, int]]:
-        """Every name with its id, as they are now."""
-        return list(self._ids.items())
+    def pairs(self) -> Iterator[tuple[str, int]]:
+        """Every name with its id, as they are when their turn comes."""
+        return iter(list(self._ids.items()) if isinstance(self._ids, dict) else self._ids.items())
+
+    @property
+    def last(self) -> int:
+        """All ids above this one are free, unless it is near MOST."""
+        return self._last
+
+    def took(self, last: int) -> None:
+        """The ids after ``last`` were given away, up to this one."""
+        self._last = last
 
     def drop(self, name: str) -> None:
         """Forget a name to which no row refers any more; unknown names are fine."""

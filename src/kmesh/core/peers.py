@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from kmesh.core.guard_names import GuardNames
     from kmesh.core.guard_rows import Rules
-    from kmesh.core.model import Service, Workload
+    from kmesh.core.model import Workload
     from kmesh.core.store import Store
 
 
@@ -39,7 +39,8 @@ class Peers:
     def adopt(self, rows: Mapping[bytes, bytes]) -> None:
         """Take over what the kernel holds; it is compared with the mesh when that is known."""
         self.rows = dict(rows)
-        self.on = bool(rows)
+        if rows:
+            self._watch()
 
     def size(self) -> int:
         """How many rows there are, or would be if some policy asked for identities."""
@@ -48,16 +49,18 @@ class Peers:
     def learn_all(self) -> None:
         """Some policy asks for identities: give all of the mesh an id, for a new set's rows."""
         if not self.on:
-            self.on = True
-            for identity in {workload.identity for workload in self._store.workloads.values()}:
+            self._watch()
+            for identity in self._store.roster.identities():
                 self._names.identity(identity)
 
-    def touch(self, *resources: Workload | Service | None) -> None:
-        """These were, or are from now on, in the mesh."""
+    def _watch(self) -> None:
+        self.on = True
+        self._store.roster.watch()
+
+    def look(self) -> None:
+        """The mesh may have changed."""
         if self.on:
-            for resource in resources:
-                addresses = getattr(resource, "addresses", ())
-                self._touched.update(dict.fromkeys(addresses))
+            self._touched.update(dict.fromkeys(self._store.roster.moved()))
 
     def prepare(self, rules: Iterable[Rules]) -> None:
         """Give identities that are about to appear their rows in these sets. Raises Full."""
@@ -75,8 +78,7 @@ class Peers:
         addresses: Iterable[bytes] = list(self._touched)
         self._touched.clear()
         if not self._complete:
-            addresses = [a for w in list(self._store.workloads.values()) for a in w.addresses]
-            addresses = dict.fromkeys((*addresses, *self.rows))
+            addresses = dict.fromkeys((*self._store.roster.addresses(), *self.rows))
             self._complete = True
         for addr in addresses:
             owner = self.owner(addr)

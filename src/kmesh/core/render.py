@@ -11,6 +11,7 @@ from kmesh.core.model import Mode, Profile, Visibility
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from kmesh.core.endpoints import Select
     from kmesh.core.model import Service
     from kmesh.core.store import Frontend, Store
 
@@ -43,7 +44,8 @@ ABSENT = Target(VipAction.PASS, Reason.INVISIBLE, 0)
 
 
 class Render:
-    """Turns a frontend into rows. ``service_id`` and ``workload_id`` give the ids of names."""
+    """Turns a frontend into rows. ``service_id`` and ``workload_id`` give the ids of names;
+    ``select`` is a roster's, for its own ids."""
 
     def __init__(
         self,
@@ -51,11 +53,13 @@ class Render:
         service_id: Callable[[str], int],
         workload_id: Callable[[str], int],
         bypass_waypoints: bool = False,
+        select: Select | None = None,
     ) -> None:
         self._store = store
         self._service_id = service_id
         self._workload_id = workload_id
         self._bypass_waypoints = bypass_waypoints
+        self._select = select
 
     def rows(self, frontend: Frontend, views: Mapping[int, View]) -> Rows:
         """Rows of one frontend; empty when no service has it. ``views`` has ids from 1."""
@@ -90,7 +94,9 @@ class Render:
         if service.mode is Mode.PASSTHROUGH:
             return {0: Target(VipAction.PASS, Reason.PASSTHROUGH, id_)}
         ports = {0: Target(VipAction.REFUSE, Reason.UNKNOWN_PORT, id_)}
-        endpoints = Endpoints(self._store, service, frontend, view.profile, self._workload_id)
+        endpoints = Endpoints(
+            self._store, service, frontend, view.profile, self._workload_id, self._select
+        )
         for port in service.ports:
             ports[port.service] = _target(endpoints.select(port), id_)
         return ports

@@ -79,7 +79,7 @@ class Steering:
         self.store = store
         self.planner = Planner(segments, vip_capacity, open_reasons)
         self.service_ids = Ids()
-        self.workload_ids = Ids()
+        self.workload_ids = store.roster.ids
         self.pods = Pods(self.workload_ids.get)
         self.failing: dict[Owner, Failure] = {}
         self.guards = Guards(
@@ -92,11 +92,18 @@ class Steering:
             limits=limits,
         )
         self.started = False
-        self.left: Callable[[Workload, Workload | None], None] | None = None
+        self._left: Callable[[Workload, Workload | None], None] | None = None
         self._guarding = False
-        self._render = Render(store, self.service_ids.get, self.workload_ids.get, bypass_waypoints)
+        self._render = Render(
+            store,
+            self.service_ids.get,
+            self.workload_ids.get,
+            bypass_waypoints,
+            store.roster.select,
+        )
         self._dirty = Dirty()
         self._dirty_pods: dict[int, None] = {}
+        self._stamps: dict[int, object] = {}
         self._unbound: set[Frontend] = set()
         self._gone: dict[str, None] = {}
 
@@ -125,32 +132,26 @@ class Steering:
             self.workload_ids.reserve(enrol.workload)
             self.workload_ids.bind(names.get(cookie, ""), enrol.workload)
 
-    def put(self, items: Iterable[tuple[str, Workload | Service | None]]) -> None:
-        """New, changed and (None) removed resources."""
-        items = list(items)
-        old = [self.store.workloads.get(name) for name, _ in items] if self.guards.peers.on else ()
-        if self.left is not None:
-            self._tell_left(self.left, items)
-        self._dirty.add(self.store.apply(items))
-        self.guards.peers.touch(*old, *(value for _, value in items))
-        self._gone.update((name, None) for name, value in items if value is None)
-        if self.pods.wanted:
-            names = {name for name, _ in items}
-            for cookie, uid in self.pods.wanted.items():
-                if uid in names:
-                    self._dirty_pods[cookie] = None
-                    self.guards.mark()
+    def tell_left(self, left: Callable[[Workload, Workload | None], None]) -> None:
+        """Call this for every workload that goes, or is another (its new row) from now on."""
+        self._left = left
+        self.store.roster.keep_left()
 
-    def _tell_left(
-        self,
-        tell: Callable[[Workload, Workload | None], None],
-        items: Iterable[tuple[str, Workload | Service | None]],
-    ) -> None:
-        """Of the workloads that go or change; nobody has asked for the others."""
-        for name, value in items:
-            old = self.store.workloads.get(name)
-            if old is not None and old != value:
-                tell(old, value if isinstance(value, type(old)) else None)
+    def put(self, items: Iterable[tuple[str, Workload | Service | None]]) -> None:
+        """New, changed and (None) removed resources, and all that the roster learned meanwhile."""
+        items = list(items)
+        self._dirty.add(self.store.apply(items))
+        self.guards.peers.look()
+        if self._left is not None:
+            for old, new in self.store.roster.left():
+                self._left(old, new)
+        self._gone.update((name, None) for name, value in items if value is None)
+        for cookie, uid in self.pods.wanted.items():
+            stamp = self.store.roster.stamp(uid)
+            if stamp != self._stamps.get(cookie):
+                self._stamps[cookie] = stamp
+                self._dirty_pods[cookie] = None
+                self.guards.mark()
 
     def start(self) -> None:
         """The control plane's first answer is whole: plan, and drop what it does not know."""
@@ -165,12 +166,14 @@ class Steering:
     def enrol(self, cookie: int, uid: str) -> None:
         """Bring a namespace into the mesh as a workload (or change which it is)."""
         self.pods.wanted[cookie] = uid
+        self._stamps[cookie] = self.store.roster.stamp(uid)
         self._dirty_pods[cookie] = None
         self.guards.mark()
 
     def withdraw(self, cookie: int) -> None:
         """Take a namespace out of the mesh; an unknown cookie is fine."""
         self.pods.wanted.pop(cookie, None)
+        self._stamps.pop(cookie, None)
         self._dirty_pods[cookie] = None
         self.guards.mark()
 

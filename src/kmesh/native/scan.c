@@ -981,6 +981,8 @@ static void put_workload(struct run *r, struct km_scan_record *record)
 	    memcmp(r->base + record->name_start, r->base + uid.start, name_size)) {
 		record->extra_start = uid.start;
 		record->extra_end = uid.end;
+	} else {
+		record->detail = uid.start - record->raw_start;
 	}
 	record->kind = KM_SCAN_WORKLOAD;
 	record->shared_start = at - packed;

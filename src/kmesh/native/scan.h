@@ -57,7 +57,7 @@ enum km_scan_result {
 struct km_scan_record {
 	uint32_t kind;
 	uint32_t code;
-	uint32_t detail;
+	uint32_t detail; /* workload: where in raw its uid lies, when that is the name */
 	uint32_t name_start, name_end;
 	uint32_t version_start, version_end;
 	uint32_t raw_start, raw_end;

@@ -186,7 +186,7 @@ def limited(rows: Iterable[T | None], most: int) -> Iterator[T | None]:
 
 def inverse(ids: Ids, into: dict[int, str]) -> Iterator[bytes]:
     """Fill names by id, a piece at a time."""
-    pairs = iter(ids.pairs())
+    pairs = ids.pairs()
     while some := list(islice(pairs, PIECE)):
         into.update((id_, name) for name, id_ in some)
         yield b""

@@ -66,6 +66,7 @@ class Writer:
         self._delays: deque[float] = deque(maxlen=KEPT_DELAYS)
         self.visible = Histogram()
         self._received: float | None = None
+        self._news = False
         self._revision = self._ops = self._batches = 0
         self._failures = self._refused = self._grown = 0
 
@@ -74,6 +75,8 @@ class Writer:
         if self._received is None:
             self._received = self._clock()
         if offer.type_url == ADDRESS:
+            # Without any, the roster has got some by itself.
+            self._news = True
             self.mailbox.put((resource.name, resource.value) for resource in offer.upserts)  # type: ignore[misc]
             self.mailbox.put((name, None) for name in offer.removed)
         elif offer.type_url == AUTHORIZATION:
@@ -147,7 +150,8 @@ class Writer:
         while self._asked:
             self._asked.popleft()()
         taken = self.mailbox.take(TAKE)
-        if taken:
+        if taken or self._news:
+            self._news = False
             self.steering.put(taken)
         if self.mailbox:
             return True

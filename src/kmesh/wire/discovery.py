@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from kmesh._native import lib
 from kmesh.core.events import AUTHORIZATION, Envelope
-from kmesh.core.model import Authorization, Profile, Rejected, Resource, Workload
+from kmesh.core.model import Authorization, Rejected, Resource, Workload
 from kmesh.wire import authorization, packed
 from kmesh.wire.errors import WireError
+from kmesh.wire.parts import Parts, PartStatistics
 from kmesh.wire.reasons import reason
 from kmesh.wire.request import encode_request, request_pieces
 from kmesh.wire.scanner import RECORD, Batch, Buffers, Scan
-from kmesh.wire.table import Table, Tables
+
+if TYPE_CHECKING:
+    from kmesh.wire.mesh import Mesh
 
 __all__ = [
     "Decoder",
-    "DecoderStatistics",
     "ResponseReader",
     "WireError",
     "encode_request",
@@ -29,37 +31,21 @@ _REJECTED = lib.KM_SCAN_REJECTED
 _REMOVED = lib.KM_SCAN_REMOVED
 
 
-class DecoderStatistics(NamedTuple):
-    """Values shared now, and how often a full table started again."""
-
-    shared: int
-    profiles: int
-    cleared: int
-
-
 class Decoder:
-    """What outlives a response: buffers and the tables of shared values.
+    """What outlives a response: buffers and the tables of shared values. Workloads go to ``mesh``
+    instead of becoming rows, if there is one.
 
     Serves any number of readers, one at a time: a reader's ``feed`` must return before another's
     is called.
     """
 
-    def __init__(self) -> None:
-        self.buffers = Buffers()
-        self._tables = Tables()
-        self._shared: Table[bytes, packed.Shared] = Table()
-        self._profiles: Table[bytes, Profile] = Table()
+    def __init__(self, mesh: Mesh | None = None) -> None:
+        self.buffers = Buffers(mesh)
+        self._parts = Parts() if mesh is None else mesh.parts
 
-    def statistics(self) -> DecoderStatistics:
+    def statistics(self) -> PartStatistics:
         """What an operator wants to know about the tables."""
-        cleared = self._shared.cleared + self._profiles.cleared
-        return DecoderStatistics(len(self._shared), len(self._profiles), cleared)
-
-    def _new_shared(self, key: bytes) -> packed.Shared:
-        return self._shared.put(key, packed.shared(key, self._tables))
-
-    def _new_profile(self, key: bytes) -> Profile:
-        return self._profiles.put(key, packed.profile(key, self._tables))
+        return self._parts.statistics()
 
     def resources(self, batch: Batch, rest: list[tuple[int, str]]) -> list[Resource]:
         """Rows of a batch's resources; its other fields are appended to ``rest`` as (kind, text).
@@ -67,7 +53,8 @@ class Decoder:
         One loop without calls for the workloads: there are 100,000 of them.
         """
         data, records, keys = batch.data, batch.records, batch.packed[:]
-        shared_of, profile_of = self._shared.get, self._profiles.get
+        parts = self._parts
+        shared_of, profile_of = parts.shared_known.get, parts.profiles_known.get
         new: Any = tuple.__new__
         rows: list[Resource] = []
         append = rows.append
@@ -76,9 +63,9 @@ class Decoder:
             name = str(data[n0:n1], "utf-8")
             if kind == _WORKLOAD:
                 key = keys[s0:s1]
-                shared = shared_of(key) or self._new_shared(key)
+                shared = shared_of(key) or parts.shared(key)
                 key = keys[p0:p1]
-                where = profile_of(key) or self._new_profile(key)
+                where = profile_of(key) or parts.profile(key)
                 addrs = (
                     (keys[a0:a1],)
                     if a1 - a0 == 16
@@ -92,7 +79,7 @@ class Decoder:
                 rest.append((kind, name))
                 continue
             value = (
-                packed.service(keys[s0:s1], self._tables)
+                packed.service(keys[s0:s1], parts.tables)
                 if kind == _SERVICE
                 else _uncommon(name, data, record)
             )

@@ -12,6 +12,7 @@ from kmesh.wire.gen.envoy.config.core import v3 as core
 from kmesh.wire.gen.envoy.service.discovery.v3 import DeltaDiscoveryRequest
 from kmesh.wire.gen.google import rpc
 from kmesh.wire.gen.google.protobuf import ListValue, NullValue, Struct, Value
+from kmesh.wire.held import MeshClaims
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -86,7 +87,11 @@ def request_pieces(request: Request) -> Iterator[bytes]:
         error_detail=rpc.Status(message=request.error) if request.error else None,
     )
     yield bytes(message)
-    versions = iter(request.initial_versions.items())
+    claims = request.initial_versions
+    if isinstance(claims, MeshClaims):
+        yield from claims.mesh.claims_encoded()
+        claims = claims.own
+    versions = iter(claims.items())
     while items := list(islice(versions, _SLICE)):
         yield _versions(items)
 

@@ -11,6 +11,8 @@ from kmesh.wire.errors import WireError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from kmesh.wire.mesh import Mesh
+
 Buffer = Any  # of cffi: like bytes, slices are bytes
 
 # struct km_scan_record: kind, code, detail, then start and end of name, version, raw, extra,
@@ -34,9 +36,11 @@ class Batch(NamedTuple):
 
 
 class Buffers:
-    """Memory that the scanner writes to; may serve several scans in turn."""
+    """Memory that the scanner writes to; may serve several scans in turn. Workloads go to ``mesh``
+    if there is one."""
 
-    def __init__(self) -> None:
+    def __init__(self, mesh: Mesh | None = None) -> None:
+        self._mesh = mesh
         self.state = ffi.new("struct km_scan *")
         self._records = ffi.new("struct km_scan_record[]", _RECORDS)
         self.state.records = self._records
@@ -61,6 +65,8 @@ class Buffers:
 
     def take(self, data: bytes) -> Batch:
         """What the last call found."""
+        if self._mesh is not None:
+            self._mesh.take(self.state, data)
         records = ffi.buffer(self._records, self.state.records_used * RECORD.size)
         return Batch(data, records, ffi.buffer(self._packed, self.state.packed_used))
 

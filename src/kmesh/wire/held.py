@@ -1,0 +1,133 @@
+"""What the session holds of addresses: services as rows, workloads in C."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import chain
+from typing import TYPE_CHECKING
+
+from kmesh._native import lib
+from kmesh.core.held import Held, TypeStatistics
+from kmesh.core.model import Resource
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator, Sequence
+
+    from kmesh.wire.mesh import Mesh
+
+
+class HeldMesh(Held):
+    """Workloads come by ``Mesh.take``, everything else by ``put``.
+
+    A name that a workload and a service have is one of each, until both are removed.
+    """
+
+    __slots__ = ("_mesh", "_seen", "_view")
+
+    def __init__(self, mesh: Mesh) -> None:
+        super().__init__()
+        self._mesh = mesh
+        self._view = Everything(self.items, mesh)
+        self._seen = 0
+
+    @property
+    def view(self) -> Mapping[str, Resource]:
+        """See Held."""
+        return self._view
+
+    def arrived(self) -> bool:
+        """See Held."""
+        more = self._mesh.taken - self._seen
+        self._seen += more
+        if more:
+            self.count(resources=more)
+        return more > 0
+
+    def revise(self, revision: int) -> None:
+        """See Held."""
+        self._mesh.revision = revision
+
+    def changed_since(self, revision: int) -> Iterator[str]:
+        """See Held."""
+        return self._mesh.names(revision)
+
+    def answered(self, names: Iterable[str]) -> None:
+        """See Held."""
+        super().answered(names)
+        if self._mesh.count().unclaimed:
+            for name in names:
+                self._mesh.answered(name)
+
+    def drop(self, names: Sequence[str]) -> None:
+        """See Held."""
+        super().drop(names)
+        for name in names:
+            self._mesh.remove(name)
+
+    def claim(self, budget: int, doubtful: Collection[str]) -> MeshClaims:
+        """See Held."""
+        own, left = self._claim(budget, doubtful)
+        return MeshClaims(own, self._mesh, lib.km_mesh_claim(self._mesh.native, left))
+
+    def sweep(self) -> tuple[str, ...]:
+        """See Held."""
+        swept = super().sweep()
+        if not self._mesh.count().unclaimed:
+            return swept
+        more = tuple(self._mesh.unclaimed())
+        lib.km_mesh_settle(self._mesh.native)
+        self.count(swept=len(more))
+        return swept + more
+
+    def statistics(self) -> TypeStatistics:
+        """See Held."""
+        return self.counts._replace(held=len(self._view))
+
+
+class Everything(Mapping[str, Resource]):
+    """Name to resource; those of workloads are made when they are asked for."""
+
+    def __init__(self, rest: Mapping[str, Resource], mesh: Mesh) -> None:
+        self._rest, self._mesh = rest, mesh
+
+    def __getitem__(self, name: str) -> Resource:
+        found = self.get(name)
+        if found is None:
+            raise KeyError(name)
+        return found
+
+    def get(self, name: str, default: Resource | None = None) -> Resource | None:  # type: ignore[override]
+        """As of any mapping, without an exception on the way."""
+        return self._rest.get(name) or self._mesh.resource(name) or default
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._rest or name in self._mesh.workloads
+
+    def __iter__(self) -> Iterator[str]:
+        return chain(list(self._rest), self._mesh.names())
+
+    def __len__(self) -> int:
+        return len(self._rest) + len(self._mesh.workloads)
+
+
+class MeshClaims(Mapping[str, str]):
+    """Name to version of what is claimed: ``own`` of rows, and ``count`` workloads."""
+
+    def __init__(self, own: Mapping[str, str], mesh: Mesh, count: int) -> None:
+        self.own, self.mesh, self._count = own, mesh, count
+
+    def __getitem__(self, name: str) -> str:
+        found = self.own.get(name)
+        if found is None:
+            resource = self.mesh.resource(name)
+            if resource is None:
+                raise KeyError(name)
+            found = resource.version
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        left_out = set(self.mesh.unclaimed())
+        return chain(self.own, (name for name in self.mesh.names() if name not in left_out))
+
+    def __len__(self) -> int:
+        return len(self.own) + self._count

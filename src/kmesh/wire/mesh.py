@@ -1,0 +1,394 @@
+"""The mesh's workloads in C (native/mesh.h): rows are made when somebody asks for one.
+
+100,000 workloads as Python rows cost 95 MB and a second of CPU; here they are their bytes and
+60 bytes more each.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, MutableMapping
+from typing import TYPE_CHECKING, Any
+
+from kmesh._native import ffi, lib
+from kmesh.core.ids import MOST, Ids
+from kmesh.core.model import Families, Resource, Workload
+from kmesh.core.roster import Chosen
+from kmesh.wire.table import Table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from kmesh.core.model import Identity, Profile
+    from kmesh.core.roster import Asked
+    from kmesh.wire.parts import Parts
+
+_NEW: Any = tuple.__new__  # a NamedTuple's own constructor takes three times as long
+_ROOM = 32 << 10  # bytes of names at a time: less than a millisecond
+_KEPT = 4096  # rows that were asked for
+_FAMILIES = {
+    Families.IPV4_ONLY: lib.KM_SELECT_IPV4_ONLY,
+    Families.IPV6_ONLY: lib.KM_SELECT_IPV6_ONLY,
+}
+Part = Any  # of cffi: struct km_bytes
+
+
+def taken(part: Part) -> bytes:
+    """A copy of what C points to."""
+    return bytes(ffi.buffer(part.at, part.size)) if part.size else b""
+
+
+def raw(name: str) -> bytes:
+    """A name's bytes; what is no text in UTF-8 is nobody's name."""
+    return name.encode("utf-8", "surrogatepass")
+
+
+def text(part: Part) -> str:
+    """The same as text."""
+    return str(ffi.buffer(part.at, part.size), "utf-8") if part.size else ""
+
+
+class Mesh:
+    """A core.roster.Roster that is filled by the scanner: ``take`` instead of ``put``."""
+
+    def __init__(self, parts: Parts, node: str = "", cluster: str = "Kubernetes") -> None:
+        here = node.encode(), cluster.encode()
+        seed = int.from_bytes(os.urandom(8), "little")
+        made = lib.km_mesh_new(seed, here[0], len(here[0]), here[1], len(here[1]))
+        self.native = ffi.gc(made, lib.km_mesh_free)
+        self.parts = parts
+        self.revision = 1
+        self.taken = 0  # ever
+        self._row = ffi.new("struct km_mesh_row *")
+        self._part = ffi.new("struct km_bytes *")
+        self._selection = ffi.new("struct km_mesh_selection *")
+        self._kept: Table[str, tuple[int, Resource]] = Table(_KEPT)
+        self.workloads = Workloads(self)
+        self.members = Members(self)
+        self.claims = MeshOwners(self)
+        self.ids = Ids(MeshIds(self))
+
+    def take(self, scan: Any, data: bytes) -> None:
+        """Keep the workloads that the scanner found and take them out of its records."""
+        self.taken += lib.km_mesh_take(self.native, scan, data, self.revision)
+
+    def put(self, new: Workload) -> None:
+        """Rows have no bytes that a dump could show."""
+        raise TypeError(f"{new.uid} did not come through the scanner")
+
+    def drop(self, uid: str) -> None:
+        """Nothing: what the control plane removed is gone already, and may have come again."""
+
+    def remove(self, uid: str) -> bool:
+        """The control plane removed it; whether it was there."""
+        name = raw(uid)
+        return bool(lib.km_mesh_drop(self.native, name, len(name)))
+
+    def answered(self, uid: str) -> None:
+        """It was heard of on this stream."""
+        name = raw(uid)
+        lib.km_mesh_answered(self.native, name, len(name))
+
+    def count(self) -> Any:
+        """Struct km_mesh_counts."""
+        return lib.km_mesh_count(self.native)
+
+    def resource(self, uid: str) -> Resource | None:
+        """A workload as it came; the same object as long as it is the same."""
+        row = self._find(uid)
+        if row is None:
+            return None
+        kept = self._kept.get(uid)
+        version = text(row.version)
+        if kept is not None and kept[0] == row.stamp and kept[1].version == version:
+            return kept[1]
+        found = Resource(uid, version, taken(row.raw), self._made(uid, row))
+        self._kept.put(uid, (row.stamp, found))
+        return found
+
+    def workload(self, uid: str) -> Workload | None:
+        """The row of one workload."""
+        row = self._find(uid)
+        return None if row is None else self._made(uid, row)
+
+    def at(self, entry: int) -> Workload | None:
+        """The row of a workload by its entry."""
+        row = self._row
+        return self._made(text(row.name), row) if lib.km_mesh_at(self.native, entry, row) else None
+
+    def _find(self, uid: str) -> Any:
+        name = raw(uid)
+        found = lib.km_mesh_find(self.native, name, len(name), self._row)
+        return self._row if found else None
+
+    def _made(self, uid: str, row: Any) -> Workload:
+        shared = self.parts.shared(taken(row.shared))
+        addrs = taken(row.addrs)
+        split = tuple([addrs[i : i + 16] for i in range(0, len(addrs), 16)])
+        where = self.parts.profile(taken(row.profile))
+        made: Workload = _NEW(Workload, (uid, shared.identity, where, split, *shared.rest))
+        return made
+
+    def names(self, after: int = 0) -> Iterator[str]:
+        """Of all workloads whose revision is above ``after``."""
+        return self._texts(
+            lambda entry, to, size: lib.km_mesh_names(self.native, entry, after, to, size)
+        )
+
+    def unclaimed(self) -> Iterator[str]:
+        """Of those that were neither claimed nor answered."""
+        return self._texts(
+            lambda entry, to, size: lib.km_mesh_unclaimed(self.native, entry, to, size)
+        )
+
+    def claims_encoded(self) -> Iterator[bytes]:
+        """Map entries of a request, piece by piece."""
+        return self.pieces(lambda entry, to, size: lib.km_mesh_claims(self.native, entry, to, size))
+
+    def _texts(self, write: Callable[[Any, Any, int], int]) -> Iterator[str]:
+        for piece in self.pieces(write):
+            # The separator, invalid in UTF-8, becomes a lone surrogate.
+            yield from str(piece[:-1], "utf-8", "surrogateescape").split("\udcff")
+
+    @staticmethod
+    def pieces(write: Callable[[Any, Any, int], int]) -> Iterator[bytes]:
+        """What a function of native/mesh.h writes, call by call."""
+        entry, size = ffi.new("uint32_t *"), _ROOM
+        to = ffi.new("uint8_t[]", size)
+        while used := write(entry, to, size):
+            if used > size:
+                size = used
+                to = ffi.new("uint8_t[]", size)
+                continue
+            yield bytes(ffi.buffer(to, used))
+            size = _ROOM  # a longer one was for one long name alone
+
+    def touched(self) -> Iterator[str]:
+        """See Roster."""
+        while lib.km_mesh_touched(self.native, self._part):
+            yield text(self._part)
+
+    def local(self) -> dict[Profile, int] | None:
+        """See Roster."""
+        if not lib.km_mesh_here(self.native):
+            return None
+        at, found = ffi.new("uint32_t *"), {}
+        while count := lib.km_mesh_local(self.native, at, self._part):
+            found[self.parts.profile(taken(self._part))] = int(count)
+        return found
+
+    def stamp(self, uid: str) -> int | None:
+        """See Roster."""
+        row = self._find(uid)
+        return None if row is None else int(row.stamp)
+
+    def watch(self) -> None:
+        """See Roster."""
+        lib.km_mesh_watch(self.native, True)
+
+    def moved(self) -> list[bytes]:
+        """See Roster."""
+        at = ffi.new("uint8_t **")
+        count = lib.km_mesh_moved(self.native, at)
+        found = bytes(ffi.buffer(at[0], 16 * count)) if count else b""
+        return [found[i : i + 16] for i in range(0, len(found), 16)]
+
+    def keep_left(self) -> None:
+        """See Roster."""
+        lib.km_mesh_keep_left(self.native)
+
+    def left(self) -> Iterator[tuple[Workload, Workload | None]]:
+        """See Roster."""
+        while lib.km_mesh_left(self.native, self._row):
+            uid = text(self._row.name)
+            yield self._made(uid, self._row), self.workload(uid)
+
+    def identities(self) -> set[Identity]:
+        """See Roster."""
+        at, found = ffi.new("uint32_t *"), set()
+        while lib.km_mesh_shared(self.native, at, self._part):
+            found.add(self.parts.shared(taken(self._part)).identity)
+        return found
+
+    def addresses(self) -> Iterator[bytes]:
+        """See Roster."""
+        entry, room = ffi.new("uint32_t *"), 1 << 18  # more than one resource can have
+        to = ffi.new("uint8_t[]", 16 * room)
+        while count := lib.km_mesh_addresses(self.native, entry, to, room):
+            found = bytes(ffi.buffer(to, 16 * count))
+            for i in range(0, len(found), 16):
+                yield found[i : i + 16]
+
+    def select(self, asked: Asked) -> Chosen | None:
+        """See Roster."""
+        if self.ids.last > MOST >> 1:
+            return None  # soon they go round
+        key, net, out = asked.service.encode(), asked.network.encode(), self._selection
+        flags = _FAMILIES.get(asked.families, 0)
+        flags |= asked.exact * lib.KM_SELECT_EXACT | asked.unhealthy * lib.KM_SELECT_UNHEALTHY
+        lib.km_mesh_select(
+            self.native, key, len(key), net, len(net), asked.vip, flags, self.ids.last, out
+        )
+        self.ids.took(out.last_id)
+        if out.count and not out.parts:
+            return None
+        kinds = [self.parts.shared(taken(out.shared[i])).rest for i in range(out.parts)]
+        slots = bytes(ffi.buffer(out.slots, 24 * out.count)) if out.count else b""
+        return Chosen(slots, tuple([(k[0], k[3]) for k in kinds]), bool(out.wrong_family))  # type: ignore[misc]
+
+
+class Workloads(Mapping[str, Workload]):
+    """Uid to row, made when it is asked for."""
+
+    def __init__(self, mesh: Mesh) -> None:
+        self._mesh = mesh
+
+    def __getitem__(self, uid: str) -> Workload:
+        found = self._mesh.workload(uid)
+        if found is None:
+            raise KeyError(uid)
+        return found
+
+    def get(self, uid: str, default: Any = None) -> Any:
+        """As of any mapping, without an exception on the way."""
+        return self._mesh.workload(uid) or default
+
+    def __contains__(self, uid: object) -> bool:
+        return isinstance(uid, str) and self._mesh.stamp(uid) is not None
+
+    def __iter__(self) -> Iterator[str]:
+        return self._mesh.names()
+
+    def __len__(self) -> int:
+        return int(self._mesh.count().workloads)
+
+
+class Endpoints(Mapping[str, Workload]):
+    """The endpoints of one service, as they were when it was asked."""
+
+    def __init__(self, mesh: Mesh, entries: list[int]) -> None:
+        self._mesh, self._entries = mesh, entries
+
+    def _rows(self) -> Iterator[Workload]:
+        return filter(None, map(self._mesh.at, self._entries))
+
+    def __getitem__(self, uid: str) -> Workload:
+        for row in self._rows():
+            if row.uid == uid:
+                return row
+        raise KeyError(uid)
+
+    def __iter__(self) -> Iterator[str]:
+        return (row.uid for row in self._rows())
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def values(self) -> Any:
+        """The rows themselves."""
+        return list(self._rows())
+
+    def items(self) -> Any:
+        """Uids with their rows."""
+        return [(row.uid, row) for row in self._rows()]
+
+
+class Members(Mapping[str, Mapping[str, Workload]]):
+    """Service to its endpoints."""
+
+    def __init__(self, mesh: Mesh) -> None:
+        self._mesh = mesh
+        self._entries = ffi.new("uint32_t **")
+
+    def __getitem__(self, service: str) -> Endpoints:
+        key = raw(service)
+        count = lib.km_mesh_members(self._mesh.native, key, len(key), self._entries)
+        if not count:
+            raise KeyError(service)
+        return Endpoints(self._mesh, ffi.unpack(self._entries[0], count))
+
+    def __iter__(self) -> Iterator[str]:
+        workloads = self._mesh.workloads.values()
+        return iter({member.service for one in workloads for member in one.memberships})
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+class MeshOwners:
+    """See core.roster.Owners."""
+
+    def __init__(self, mesh: Mesh) -> None:
+        self._mesh = mesh
+        self._row = ffi.new("struct km_mesh_row *")
+
+    def owner(self, network: str, addr: bytes) -> str | None:
+        """The uid that owns the address."""
+        net, row = network.encode(), self._row
+        found = lib.km_mesh_owner(self._mesh.native, net, len(net), addr, row)
+        return text(row.name) if found else None
+
+    def count(self, network: str) -> int:
+        """How many addresses of a network are owned."""
+        net = network.encode()
+        return int(lib.km_mesh_owned(self._mesh.native, net, len(net)))
+
+    def contested(self, network: str, addr: bytes) -> bool:
+        """Whether more than one workload claims the address."""
+        net = network.encode()
+        return bool(lib.km_mesh_contested(self._mesh.native, net, len(net), addr))
+
+    @property
+    def conflicts(self) -> int:
+        """How many addresses are claimed by more than one workload."""
+        return int(self._mesh.count().contested)
+
+
+class MeshIds(MutableMapping[str, int]):
+    """Ids beside the workloads they are of, and of names that have no workload."""
+
+    def __init__(self, mesh: Mesh) -> None:
+        self._mesh = mesh
+
+    def __getitem__(self, name: str) -> int:
+        found: int | None = self.get(name)
+        if found is None:
+            raise KeyError(name)
+        return found
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """As of any mapping, without an exception on the way."""
+        key = raw(name)
+        return int(lib.km_mesh_id(self._mesh.native, key, len(key))) or default
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and self.get(name) is not None
+
+    def __setitem__(self, name: str, id_: int) -> None:
+        key = raw(name)
+        lib.km_mesh_set_id(self._mesh.native, key, len(key), id_)
+
+    def __delitem__(self, name: str) -> None:
+        self[name] = 0
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name, _ in self.pairs())
+
+    def items(self) -> Any:
+        """Names with their ids, as they are when their turn comes."""
+        return self.pairs()
+
+    def pairs(self) -> Iterator[tuple[str, int]]:
+        """The same."""
+        ids, count = ffi.new("uint32_t[]", _ROOM), ffi.new("uint32_t *")
+
+        def write(entry: Any, to: Any, size: int) -> int:
+            written: int = lib.km_mesh_ids(self._mesh.native, entry, ids, count, to, size)
+            return written
+
+        for piece in self._mesh.pieces(write):
+            names = str(piece[:-1], "utf-8", "surrogateescape").split("\udcff")
+            yield from zip(names, ffi.unpack(ids, count[0]), strict=True)
+
+    def __len__(self) -> int:
+        return int(lib.km_mesh_id_count(self._mesh.native))

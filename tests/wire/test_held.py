@@ -1,0 +1,153 @@
+"""What is held of addresses: services as rows, workloads in C, one session over both."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kmesh.core.delta import Session
+from kmesh.core.events import ADDRESS, Commit, Envelope, Node, Offer, Request
+from kmesh.core.held import Held
+from kmesh.core.model import Service, Workload
+from kmesh.wire.discovery import Decoder, ResponseReader, encode_request
+from kmesh.wire.gen.istio import workload as wds
+from kmesh.wire.held import HeldMesh
+from kmesh.wire.mesh import Mesh
+from kmesh.wire.parts import Parts
+from tests.core.meshes import WEB, uid, workload
+from tests.wire import google
+from tests.wire.messages import entry, response
+from tests.wire.twins import encoded
+
+NODE = Node("n", "", {})
+NAMES = tuple("abcdef")
+
+
+def pod(name: str, version: str = "v1") -> bytes:
+    """A workload's entry; its content goes with its version."""
+    row = workload(name, "10.1.0.1", of=WEB)
+    return entry(encoded(row, version), row.uid, version)
+
+
+def web(version: str = "v1") -> bytes:
+    """A service's entry."""
+    one = wds.Service(name=version, namespace="default", hostname="web")
+    return entry(bytes(wds.Address(service=one)), WEB, version)
+
+
+class Client:
+    """A session, plain or over a mesh, and what it says of responses."""
+
+    def __init__(self, compact: bool, budget: int = 4 << 20) -> None:
+        self.mesh = Mesh(Parts()) if compact else None
+        held = {ADDRESS: Held() if self.mesh is None else HeldMesh(self.mesh)}
+        self.session = Session(NODE, max_request_bytes=budget, held=held)
+        self.decoder = Decoder(self.mesh)
+
+    def claims(self) -> Request:
+        """The first request of a new stream."""
+        return self.session.connected()[0]
+
+    def answer(self, *entries: bytes, removed: tuple[str, ...] = ()) -> tuple[bool, set[str], bool]:
+        """(whether anything was offered, names that go, whether it was the first answer)."""
+        reader = ResponseReader(self.decoder)
+        rows = reader.feed(response(list(entries)))
+        reader.finish()
+        out = self.session.part(rows) + self.session.finish(Envelope(ADDRESS, "n", removed))
+        gone = {name for one in out if isinstance(one, Offer) for name in one.removed}
+        news = any(isinstance(one, Offer) and not one.removed for one in out)
+        (commit,) = (one for one in out if isinstance(one, Commit))
+        return news, gone, commit.complete
+
+
+def both(budget: int = 4 << 20) -> tuple[Client, Client]:
+    return Client(compact=True, budget=budget), Client(compact=False, budget=budget)
+
+
+resources = st.one_of(
+    st.builds(pod, st.sampled_from(NAMES), st.sampled_from(("v1", "v2"))),
+    st.builds(web, st.sampled_from(("v1", "v2"))),
+)
+gone = st.one_of(st.just(WEB), st.sampled_from(NAMES).map(uid))
+answers = st.tuples(
+    st.lists(resources, max_size=4),
+    st.lists(gone, max_size=2, unique=True),
+    st.booleans(),
+)
+
+
+@given(st.lists(answers, max_size=8))
+def test_a_session_holds_alike(script: list[tuple[list[bytes], list[str], bool]]) -> None:
+    compact, plain = both()
+    revisions = [0]
+    for client in (compact, plain):
+        client.claims()
+    for entries, removed, again in script:
+        found = [one.answer(*entries, removed=tuple(removed)) for one in (compact, plain)]
+        assert found[0] == found[1]
+        held = [dict(one.session.held(ADDRESS)) for one in (compact, plain)]
+        assert held[0] == held[1]
+        view = compact.session.held(ADDRESS)
+        assert len(view) == len(held[1])
+        assert all((name in view) == (name in held[1]) for name in (WEB, *map(uid, NAMES)))
+        counts = [one.session.statistics()[ADDRESS] for one in (compact, plain)]
+        assert counts[0] == counts[1]
+        for since in revisions:
+            changed = [one.session.changes.since(since) for one in (compact, plain)]
+            assert changed[0] is not None
+            assert changed[1] is not None
+            known = {WEB, *removed, *held[1]}
+            assert changed[0] & known == changed[1] & known
+        revisions.append(compact.session.changes.revision)
+        if again:
+            claims = [one.claims() for one in (compact, plain)]
+            assert dict(claims[0].initial_versions) == dict(claims[1].initial_versions)
+            assert len(claims[0].initial_versions) == len(claims[1].initial_versions)
+
+
+def test_claims_are_encoded_as_any_mapping_is() -> None:
+    client = Client(compact=True)
+    client.claims()
+    client.answer(web(), *(pod(f"{name}{i}") for name in NAMES for i in range(300)))
+    request = client.claims()
+    raw = encode_request(request)
+    got = google.message("envoy.service.discovery.v3.DeltaDiscoveryRequest").FromString(raw)
+    assert dict(got.initial_resource_versions) == dict(request.initial_versions)
+    assert request.initial_versions[uid("a0")] == request.initial_versions[WEB] == "v1"
+    assert len(request.initial_versions) == 1801
+    assert "unknown" not in request.initial_versions
+
+
+def test_what_does_not_fit_into_a_request_is_swept_unless_it_is_sent_again() -> None:
+    client = Client(compact=True, budget=160)
+    client.claims()
+    client.answer(web(), *map(pod, NAMES))
+    request = client.claims()
+    claimed = set(request.initial_versions)
+    left = {WEB, *map(uid, NAMES)} - claimed
+    assert WEB in claimed
+    assert len(left) > 2
+    assert len(request.initial_versions) == len(claimed)
+    bare = request._replace(initial_versions={})
+    assert len(encode_request(request)) - len(encode_request(bare)) <= 160
+    kept, bad, *rest = sorted(left)
+    again = entry(encoded(workload(kept[-1], "10.1.0.1", of=WEB)), kept, "v1")
+    wrong = entry(bytes(wds.Address(workload=wds.Workload(uid=bad, addresses=[b"?"]))), bad)
+    assert client.answer(again, wrong) == (True, set(rest), True)
+    assert set(client.session.held(ADDRESS)) == claimed | {kept, bad}
+    assert client.session.statistics()[ADDRESS].swept == len(rest)
+    client.answer()
+    assert set(client.session.held(ADDRESS)) == claimed | {kept, bad}, "swept once"
+
+
+def test_a_service_and_a_workload_may_share_a_name_until_both_go() -> None:
+    client = Client(compact=True)
+    client.claims()
+    row = workload("a")._replace(uid=WEB)
+    client.answer(web(), entry(encoded(row), WEB))
+    assert isinstance(client.session.held(ADDRESS)[WEB].value, Service)
+    assert client.mesh is not None
+    assert isinstance(client.mesh.workloads[WEB], Workload)
+    client.answer(removed=(WEB,))
+    assert dict(client.session.held(ADDRESS)) == {}
+    assert dict(client.mesh.workloads) == {}
