@@ -17,6 +17,8 @@ from kmesh.core.rank import rank
 from kmesh.core.steer import Failure
 from kmesh.state import peak_rss_kib, plain, quantiles, title
 from tests.core.meshes import WEB, service, workload
+from tests.wire.messages import entry
+from tests.wire.twins import encoded, scanned
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,7 +48,9 @@ def app(tmp_path: Path) -> Iterator[App]:
 
 @pytest.mark.kernel
 def test_every_part_is_json_and_names_its_layer(app: App) -> None:
-    app.steering.put([(WEB, service(WEB, "10.9.0.1")), ("w", workload("w", "10.1.0.1", of=WEB))])
+    pod = workload("w", "10.1.0.1", of=WEB)
+    scanned(app.mesh, [entry(encoded(pod), pod.uid)])
+    app.steering.put([(WEB, service(WEB, "10.9.0.1"))])
     app.steering.failing[addr.parse("10.9.0.1"), 128] = Failure(1, 0.0, "no room")
     app.steering.failing[7] = Failure(1, 0.0, "no pods")
     found = orjson.loads(orjson.dumps(app.state()))

@@ -29,6 +29,12 @@ def pod(name: str, version: str = "v1") -> bytes:
     return entry(encoded(row, version), row.uid, version)
 
 
+def bad(name: str) -> bytes:
+    """A workload's entry that cannot be taken."""
+    one = wds.Workload(uid=uid(name), addresses=[b"?"])
+    return entry(bytes(wds.Address(workload=one)), uid(name))
+
+
 def web(version: str = "v1") -> bytes:
     """A service's entry."""
     one = wds.Service(name=version, namespace="default", hostname="web")
@@ -67,6 +73,7 @@ def both(budget: int = 4 << 20) -> tuple[Client, Client]:
 resources = st.one_of(
     st.builds(pod, st.sampled_from(NAMES), st.sampled_from(("v1", "v2"))),
     st.builds(web, st.sampled_from(("v1", "v2"))),
+    st.builds(bad, st.sampled_from(NAMES)),
 )
 gone = st.one_of(st.just(WEB), st.sampled_from(NAMES).map(uid))
 answers = st.tuples(
@@ -90,6 +97,7 @@ def test_a_session_holds_alike(script: list[tuple[list[bytes], list[str], bool]]
         view = compact.session.held(ADDRESS)
         assert len(view) == len(held[1])
         assert all((name in view) == (name in held[1]) for name in (WEB, *map(uid, NAMES)))
+        assert compact.session.refused == plain.session.refused
         counts = [one.session.statistics()[ADDRESS] for one in (compact, plain)]
         assert counts[0] == counts[1]
         for since in revisions:
@@ -130,14 +138,14 @@ def test_what_does_not_fit_into_a_request_is_swept_unless_it_is_sent_again() -> 
     assert len(request.initial_versions) == len(claimed)
     bare = request._replace(initial_versions={})
     assert len(encode_request(request)) - len(encode_request(bare)) <= 160
-    kept, bad, *rest = sorted(left)
+    kept, refused, *rest = sorted(left)
     again = entry(encoded(workload(kept[-1], "10.1.0.1", of=WEB)), kept, "v1")
-    wrong = entry(bytes(wds.Address(workload=wds.Workload(uid=bad, addresses=[b"?"]))), bad)
+    wrong = bad(refused[-1])
     assert client.answer(again, wrong) == (True, set(rest), True)
-    assert set(client.session.held(ADDRESS)) == claimed | {kept, bad}
+    assert set(client.session.held(ADDRESS)) == claimed | {kept, refused}
     assert client.session.statistics()[ADDRESS].swept == len(rest)
     client.answer()
-    assert set(client.session.held(ADDRESS)) == claimed | {kept, bad}, "swept once"
+    assert set(client.session.held(ADDRESS)) == claimed | {kept, refused}, "swept once"
 
 
 def test_a_service_and_a_workload_may_share_a_name_until_both_go() -> None:

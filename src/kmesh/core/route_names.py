@@ -102,7 +102,7 @@ def _workload(store: Store, text: str) -> Workload | None:
         return store.workloads[text]
     if text.count("/") == 1:
         ending = f"//Pod/{text}"
-        return next((w for uid, w in store.workloads.items() if uid.endswith(ending)), None)
+        return store.workloads.get(next((u for u in store.workloads if u.endswith(ending)), ""))
     if "/" in text or not text:
         return None
     found = [uid for uid in store.workloads if uid.endswith(f"/{text}") and "//Pod/" in uid]
