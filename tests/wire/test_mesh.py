@@ -96,7 +96,7 @@ def rows(store: Store, quick: bool) -> dict[bytes, object]:
     return found
 
 
-@settings(max_examples=100)
+@settings(max_examples=50)
 @given(st.lists(st.lists(changes, min_size=1, max_size=4), max_size=8))
 def test_both_rosters_answer_alike(history: list[list[Change]]) -> None:
     twins = Twins()

@@ -155,6 +155,8 @@ static void leave(struct km_mesh *mesh, uint32_t id, const struct entry *old,
 	for (uint32_t i = 0; i < shared->keys_count; i++)
 		if (!keeps(mesh, new, shared->keys[i]))
 			list_remove(&text_at(mesh, shared->keys[i])->members, id);
+	shared_at(mesh, old)->workloads--;
+	profile_at(mesh, old)->workloads--;
 	mesh->here |= profile_at(mesh, old)->here;
 	moved(mesh, old);
 	disown(mesh, id, old);
@@ -169,6 +171,8 @@ static void join(struct km_mesh *mesh, uint32_t id, const struct entry *old,
 	for (uint32_t i = 0; i < shared->keys_count; i++)
 		if (!keeps(mesh, old, shared->keys[i]))
 			list_push(&text_at(mesh, shared->keys[i])->members, id);
+	shared_at(mesh, new)->workloads++;
+	profile_at(mesh, new)->workloads++;
 	mesh->here |= profile_at(mesh, new)->here;
 	moved(mesh, new);
 	own(mesh, id, new);

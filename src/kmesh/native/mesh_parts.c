@@ -187,10 +187,10 @@ uint32_t km_mesh_local(const struct km_mesh *mesh, uint32_t *part, struct km_byt
 	while (*part < mesh->profiles.count) {
 		const struct profile *profile = pool_at(&mesh->profiles, (*part)++);
 
-		if (!profile->part.bytes || !profile->here)
+		if (!profile->part.bytes || !profile->here || !profile->workloads)
 			continue;
 		*out = (struct km_bytes){ profile->part.bytes, profile->part.size };
-		return profile->part.refs;
+		return profile->workloads;
 	}
 	return 0;
 }
@@ -200,7 +200,7 @@ bool km_mesh_shared(const struct km_mesh *mesh, uint32_t *part, struct km_bytes 
 	while (*part < mesh->shareds.count) {
 		const struct shared *shared = pool_at(&mesh->shareds, (*part)++);
 
-		if (!shared->part.bytes)
+		if (!shared->part.bytes || !shared->workloads)
 			continue;
 		*out = (struct km_bytes){ shared->part.bytes, shared->part.size };
 		return true;

@@ -21,6 +21,7 @@ struct text {
 /* What replicas share (wire/packed.py), and what of it is looked at here. */
 struct shared {
 	struct part part;
+	uint32_t workloads; /* that are in the mesh now */
 	uint32_t traits;
 	uint32_t keys_count;
 	uint32_t *keys; /* texts, each once */
@@ -28,6 +29,7 @@ struct shared {
 
 struct profile {
 	struct part part;
+	uint32_t workloads;
 	uint32_t network; /* text */
 	bool here;
 };
@@ -90,13 +92,12 @@ static inline struct text *text_at(const struct km_mesh *mesh, uint32_t id)
 	return pool_at(&mesh->texts, id);
 }
 
-static inline const struct shared *shared_at(const struct km_mesh *mesh, const struct entry *entry)
+static inline struct shared *shared_at(const struct km_mesh *mesh, const struct entry *entry)
 {
 	return pool_at(&mesh->shareds, entry->shared);
 }
 
-static inline const struct profile *profile_at(const struct km_mesh *mesh,
-					       const struct entry *entry)
+static inline struct profile *profile_at(const struct km_mesh *mesh, const struct entry *entry)
 {
 	return pool_at(&mesh->profiles, entry->profile);
 }
