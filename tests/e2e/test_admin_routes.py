@@ -261,7 +261,7 @@ def test_secrets_are_in_no_answer(
         "ISTIO_METAJSON_CREDENTIALS": json.dumps({"password": token, "list": [{"secret": token}]}),
         "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://me:{token}@127.0.0.1:{free_port()}",
     }
-    monkeypatch.setattr("tests.e2e.agent.environment", lambda: {**environment(), **secrets})
+    monkeypatch.setattr("tests.e2e.agent.environment", lambda _: {**environment(), **secrets})
     metrics = free_port()
     agent.start_synced("--metrics-address", f"127.0.0.1:{metrics}")
     client = Client(agent.run_dir)
