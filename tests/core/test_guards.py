@@ -373,6 +373,24 @@ def test_a_new_agent_looks_at_the_connections_that_the_old_one_may_have_left(cha
     assert len(told) == 1
 
 
+def test_a_pod_that_lets_everybody_in_is_not_looked_at() -> None:
+    law = Law(FakeKernel())
+    law.begin(Model())
+    told: list[set[int]] = []
+    law.steer.guards.changed = told.append
+    law.settle()
+    assert told == []
+    named = {uid("pod7"): pod(7, ("a/p0",))}
+    selected = policy(100)._replace(scope=PolicyScope.WORKLOAD_SELECTOR)
+    law.feed(Change({"a/p0": selected}, named))
+    law.settle()
+    assert told == [{7}]
+    law.feed(Change({"a/p0": None}, {uid("pod7"): pod(7)}))
+    law.settle()
+    assert told == [{7}]
+    assert asked(law.kernel)[7, PEERS[0], 9] is Reason.ALLOWED
+
+
 def test_nothing_is_planned_before_both_answers_are_whole() -> None:
     law = Law(FakeKernel())
     law.feed(Change({"a/p0": policy(1)}, dict(Model().workloads)))

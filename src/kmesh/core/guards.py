@@ -45,8 +45,8 @@ Content = tuple["Authorization", ...]
 
 
 class Guards:
-    """The planner of authorization. ``changed`` is told the cookies of the pods whose verdicts
-    may differ now, once that is in the kernel."""
+    """The planner of authorization. ``changed`` is told the cookies of the pods that may refuse now
+    whom they let in before, once that is in the kernel."""
 
     def __init__(
         self,
@@ -346,9 +346,10 @@ class Guards:
 
     def _settled(self) -> None:
         """Everything planned is in the kernel: who is judged otherwise now?"""
-        if self._flipped:
-            cookies, self._flipped = self._flipped, set()
-            self.changed(cookies)
+        flipped, self._flipped = self._flipped, set()
+        pods = {cookie: pod for cookie in flipped if (pod := self.pods_guarded.get(cookie))}
+        if judged := {c for c, pod in pods.items() if pod.mode is not GuardMode.ALLOW}:
+            self.changed(judged)
 
     def _done(self, op: Op) -> None:
         command = op.command
