@@ -39,9 +39,8 @@ def main() -> int:
         return 2
     with ThreadPoolExecutor(args.jobs) as pool:
         done = list(pool.map(lambda name: one(name, args.cache, load_only=args.load), chosen))
-    if not args.load:
-        PAGE.write_text(table.inserted(PAGE.read_text(), table.render(table.load(RESULTS))))
-        say(f"wrote {PAGE}")
+    PAGE.write_text(table.inserted(PAGE.read_text(), table.render(table.load(RESULTS))))
+    say(f"wrote {PAGE}")
     return 0 if all(done) else 1
 
 
@@ -52,7 +51,7 @@ def arguments() -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     parser.add_argument("--load", action="store_true",
-                        help="only load the programs; the tables stay as they are")  # fmt: skip
+                        help="only load the programs; tests stay as they are")  # fmt: skip
     parser.add_argument("--cache", type=Path, default=CACHE, help="default: %(default)s")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1,
                         help="kernels at a time (default: %(default)s)")  # fmt: skip
@@ -73,9 +72,7 @@ def one(name: str, cache: Path, *, load_only: bool) -> bool:
         say(f"{name}: booting")
         failed = vm.run(kernel, command, out, environment, vm.Machine())
         found = {"kernel": name, **json.loads((out / "found.json").read_text())}
-        if tests:
-            found["tests"] = table.tests((out / "tests.xml").read_text())
-            keep(found)
+        keep(found, table.tests((out / "tests.xml").read_text()) if tests else None)
     except (fetch.FetchError, vm.GuestError, OSError, ValueError) as error:
         say(f"{name}: {error}\nWhat it said: {out / 'output'}")
         return False
@@ -86,11 +83,13 @@ def one(name: str, cache: Path, *, load_only: bool) -> bool:
     return not failed
 
 
-def keep(found: dict[str, Any]) -> None:
-    """For the tables: a run may be of some kernels only."""
+def keep(found: dict[str, Any], tests: dict[str, Any] | None) -> None:
+    """For the tables: a run may be of some kernels only, and without ``tests`` of programs only."""
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{found['kernel']}.json"
-    path.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
+    if tests is None:
+        tests = json.loads(path.read_text())["tests"] if path.exists() else {}
+    path.write_text(json.dumps(found | {"tests": tests}, indent=1, sort_keys=True) + "\n")
 
 
 def say(text: str) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.matrix import __main__ as matrix
 from tests.matrix import boot, fetch, table, vm
 from tests.matrix.__main__ import PAGE, RESULTS, ROOT
 from tests.matrix.features import TRIED, chosen
@@ -141,6 +142,18 @@ def test_the_page_is_what_was_found() -> None:
     found = table.load(RESULTS)
     assert [each["kernel"] for each in found] == list(fetch.SUITES)
     assert PAGE.read_text() == table.inserted(PAGE.read_text(), table.render(found))
+
+
+def test_a_run_of_programs_alone_leaves_the_tests(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(matrix, "RESULTS", tmp_path / "results")
+    for programs, tests, kept in (
+        ([], None, {}), ([1], {"a": 1}, {"a": 1}), ([2], None, {"a": 1}), ([3], {}, {}),
+    ):  # fmt: skip
+        matrix.keep({"kernel": "6.1", "programs": programs}, tests)
+        found = json.loads((tmp_path / "results/6.1.json").read_text())
+        assert found == {"kernel": "6.1", "programs": programs, "tests": kept}
 
 
 def test_results_tell_nothing_of_the_machine() -> None:
