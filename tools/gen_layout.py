@@ -22,8 +22,8 @@ TARGET = ROOT / "src/kmesh/abi/layout.py"
 STRUCTS = {
     "sock": (
         "vip_key", "vip", "slot", "cidr_key", "cidr", "enrol_key", "enrol", "pod", "origin",
-        "flow_key", "flow", "config", "switch", "sent_key", "sent", "meta", "avoid_key", "avoid",
-        "avoiding",
+        "recent", "flow_key", "flow", "config", "switch", "sent_key", "sent", "meta", "avoid_key",
+        "avoid", "avoiding",
     ),
     "authz": (
         "guard_key", "guard", "row", "prefix_key", "prefix", "match_key", "match", "peer_key",

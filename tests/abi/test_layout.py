@@ -49,7 +49,7 @@ def test_the_committed_module_is_what_the_generator_writes(generator: ModuleType
 
 NAMES = (
     "VipKey", "Vip", "Slot", "CidrKey", "Cidr", "EnrolKey", "Enrol", "Pod", "Origin", "FlowKey",
-    "Flow", "Config", "Switch", "SentKey", "Sent", "Meta", "GuardKey", "Guard", "Row",
+    "Flow", "Config", "Switch", "SentKey", "Sent", "Meta", "Recent", "GuardKey", "Guard", "Row",
     "PrefixKey", "Prefix", "MatchKey", "Match", "PeerKey", "Peer", "Exempt", "VerdictKey",
     "Policy", "DenialKey", "Denial", "Event", "TrafficKey", "Traffic", "Log", "Conn", "Kept",
     "Own", "AvoidKey", "Avoid", "Avoiding", "GoneKey",

@@ -321,6 +321,33 @@ class Origin(NamedTuple):
         return map(cls._make, _ORIGIN.iter_unpack(raw))
 
 
+_RECENT = Struct("<Q48s4sI")
+RECENT_SIZE = 64
+
+
+class Recent(NamedTuple):
+    """struct km_recent, 64 bytes."""
+
+    socket: int
+    origin: bytes
+    lock: bytes
+    zero: int
+
+    def pack(self) -> bytes:
+        """The 64 bytes of the map."""
+        return _RECENT.pack(*self)
+
+    @classmethod
+    def unpack(cls, raw: bytes) -> Self:
+        """From the bytes of the map."""
+        return cls(*_RECENT.unpack(raw))
+
+    @classmethod
+    def unpack_many(cls, raw: bytes) -> Iterator[Self]:
+        """From the bytes of many, one after the other."""
+        return map(cls._make, _RECENT.iter_unpack(raw))
+
+
 _FLOW_KEY = Struct("<Q16sH6s")
 FLOW_KEY_SIZE = 32
 
@@ -1300,4 +1327,4 @@ class GoneKey(NamedTuple):
         return map(cls._make, _GONE_KEY.iter_unpack(raw))
 
 
-FINGERPRINT = bytes.fromhex("baebd7da66b28550332a9d0b777ae035030975daad0a732ead703cf19e4f1140")
+FINGERPRINT = bytes.fromhex("59e1d3375d95f12e934f5379b6f4f868aede1f5b4ba6a3a3c1814120504dcdff")

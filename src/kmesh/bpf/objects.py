@@ -8,6 +8,7 @@ from typing import NamedTuple
 FOLDER = Path(__file__).parent.parent / "bpf_c"
 SK_LOOKUP = 36
 SOCK_OPS = 3
+SOCK_RELEASE = 34
 SHARED = ("km_reason", "km_config", "km_switch", "km_enrol", "km_udp_out")
 
 JUDGE = (
@@ -21,6 +22,7 @@ JUDGE = (
     "km_policy",
     "km_denial",
 )
+ORIGIN = ("km_recent", "km_origin")
 AVOID = ("km_avoid", "km_avoiding")
 OBSERVED = ("km_events", "km_traffic", "km_tallies", "km_logs")
 ITERATOR = 28
@@ -58,14 +60,18 @@ CGROUP = {
 }
 SOCK = Object(
     str(FOLDER / "sock.bpf.o"),
-    tuple(Program(f"km_{hook}", kind, hook) for hook, kind in CGROUP.items()),
+    # The first that is attached: no place is taken before places become free again.
+    (
+        Program("km_release", SOCK_RELEASE, "release"),
+        *(Program(f"km_{hook}", kind, hook) for hook, kind in CGROUP.items()),
+    ),
     (
         "km_vip",
         "km_slot",
         "km_cidr",
         "km_pod",
         "km_flow",
-        "km_origin",
+        *ORIGIN,
         "km_meta",
         *AVOID,
         *OBSERVED,
@@ -93,7 +99,7 @@ INGRESS = Object(
 OBSERVE = Object(
     str(FOLDER / "observe.bpf.o"),
     (Program("km_observe", SOCK_OPS, "observe"),),
-    ("km_conn", "km_origin", *AVOID, *OBSERVED, *SHARED),
+    ("km_conn", *ORIGIN, *AVOID, *OBSERVED, *SHARED),
     without="connections are neither counted nor logged",
 )
 SWEEP = Object(

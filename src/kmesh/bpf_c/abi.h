@@ -109,6 +109,20 @@ struct km_origin {
 };
 KM_ABI_ASSERT(km_origin, 48);
 
+/*
+ * The origins of recent sockets: storage of its own costs a socket several times as much.
+ * Who has a place keeps it until it is closed; whose place is taken has storage.
+ */
+struct km_recent {
+	__u64 socket; /* cookie; 0: nobody's */
+	struct km_origin origin;
+	struct bpf_spin_lock lock; /* for taking it */
+	__u32 zero;
+};
+KM_ABI_ASSERT(km_recent, 64);
+
+#define KM_RECENT 16384
+
 struct km_flow_key {
 	__u64 socket; /* cookie */
 	struct km_addr backend;

@@ -12,16 +12,10 @@
 #include "conn.h"
 #include "log.h"
 #include "loopback.h"
+#include "origin.h"
 
 #define KM_FAMILY_INET 2
 #define KM_CLOSED 7 /* TCP_CLOSE */
-
-struct {
-	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, int);
-	__type(value, struct km_origin);
-} km_origin SEC(".maps");
 
 #define KM_WORD(field) (*(volatile typeof(field) *)&(field))
 
@@ -87,7 +81,7 @@ static __noinline struct km_kept *km_begin(struct bpf_sock_ops *ctx, enum km_dir
 	conn.direction = direction;
 	conn.local_port = KM_WORD(ctx->local_port);
 	conn.remote_port = bpf_ntohl(KM_WORD(ctx->remote_port));
-	origin = direction == KM_OUTBOUND ? bpf_sk_storage_get(&km_origin, sk, 0, 0) : NULL;
+	origin = direction == KM_OUTBOUND ? km_origin_of(sk, bpf_get_socket_cookie(ctx)) : NULL;
 	if (origin && origin->backend_port == conn.remote_port &&
 	    km_same(&origin->backend, &conn.remote)) {
 		conn.vip = origin->vip;

@@ -107,7 +107,7 @@ static __always_inline int km_covers(const struct km_cidr *cidr, const struct km
 	return !differ && high <= KM_EXACT;
 }
 
-static __noinline __attribute__((unused)) void km_count(enum km_hook hook, enum km_reason reason)
+static __always_inline void km_count(enum km_hook hook, enum km_reason reason)
 {
 	__u32 index = hook * KM_REASONS + (reason & (KM_REASONS - 1));
 	__u64 *count = bpf_map_lookup_elem(&km_reason, &index);

@@ -17,6 +17,7 @@
 #include "log.h"
 #include "loopback.h"
 #include "maps.h"
+#include "origin.h"
 #include "pick.h"
 
 #define KM_ALLOW 1
@@ -157,19 +158,19 @@ static __always_inline int km_look_up(struct bpf_sock_addr *ctx, struct km_query
 	return km_decide(query, enrol->view, choice);
 }
 
-static __always_inline void km_forget_origin(struct bpf_sock *sk)
+static __always_inline void km_forget_origin(struct bpf_sock *sk, __u64 socket)
 {
-	struct km_origin *origin = bpf_sk_storage_get(&km_origin, sk, 0, 0);
+	struct km_origin *origin = km_origin_of(sk, socket);
 
 	if (origin)
-		bpf_sk_storage_delete(&km_origin, sk);
+		origin->backend_port = 0;
 }
 
-static __always_inline int km_remember_origin(struct bpf_sock *sk, const struct km_query *query,
+static __always_inline int km_remember_origin(struct bpf_sock *sk, __u64 socket,
+					      const struct km_query *query,
 					      const struct km_choice *choice)
 {
-	struct km_origin *origin =
-		bpf_sk_storage_get(&km_origin, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	struct km_origin *origin = km_origin_for(sk, socket);
 
 	if (!origin)
 		return KM_NO_STORAGE;
@@ -192,9 +193,9 @@ static __always_inline int km_connect(struct bpf_sock_addr *ctx, struct km_case 
 	if (reason == KM_BALANCED && it->hook == KM_CONNECT4 && !km_is_mapped(&choice->addr))
 		reason = KM_FAMILY;
 	if (sk && reason == KM_BALANCED)
-		reason = km_remember_origin(sk, &query, choice);
+		reason = km_remember_origin(sk, bpf_get_socket_cookie(ctx), &query, choice);
 	else if (sk && reason != KM_NOT_ENROLLED)
-		km_forget_origin(sk);
+		km_forget_origin(sk, bpf_get_socket_cookie(ctx));
 	return reason;
 }
 
@@ -287,15 +288,17 @@ static __always_inline int km_restore(struct bpf_sock_addr *ctx, struct km_addr 
 	struct km_origin *origin;
 	struct km_enrol enrol = {};
 	int reason = km_enrolled(bpf_get_netns_cookie(ctx), &enrol);
+	__u64 socket;
 
 	if (reason >= 0)
 		return reason;
+	socket = bpf_get_socket_cookie(ctx);
 	*port = km_get_port(ctx);
 	if (datagrams) {
 		struct km_flow_key key = { .backend = *peer, .port = *port };
 		struct km_flow *flow;
 
-		key.socket = bpf_get_socket_cookie(ctx);
+		key.socket = socket;
 		flow = bpf_map_lookup_elem(&km_flow, &key);
 		if (flow) {
 			struct km_flow copy = *(volatile struct km_flow *)flow;
@@ -309,7 +312,7 @@ static __always_inline int km_restore(struct bpf_sock_addr *ctx, struct km_addr 
 	}
 	if (!sk)
 		return KM_NOTHING_TO_RESTORE;
-	origin = bpf_sk_storage_get(&km_origin, sk, 0, 0);
+	origin = km_origin_of(sk, socket);
 	if (!origin || origin->backend_port != *port || !km_same(&origin->backend, peer))
 		return KM_NOTHING_TO_RESTORE;
 	*peer = origin->vip;
@@ -362,5 +365,16 @@ KM_BACKWARD(km_recvmsg4, "cgroup/recvmsg4", KM_RECVMSG4, km_get4, km_set4, 1)
 KM_BACKWARD(km_recvmsg6, "cgroup/recvmsg6", KM_RECVMSG6, km_get6, km_set6, 1)
 KM_BACKWARD(km_getpeername4, "cgroup/getpeername4", KM_GETPEERNAME4, km_get4, km_set4, 0)
 KM_BACKWARD(km_getpeername6, "cgroup/getpeername6", KM_GETPEERNAME6, km_get6, km_set6, 0)
+
+/* The place of a socket that is closed is free again. */
+SEC("cgroup/sock_release") int km_release(struct bpf_sock *sk)
+{
+	__u64 socket = bpf_get_socket_cookie(sk);
+	struct km_recent *recent = km_recent_of(socket);
+
+	if (recent && recent->socket == socket)
+		recent->socket = 0;
+	return KM_ALLOW;
+}
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
