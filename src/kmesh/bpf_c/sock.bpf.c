@@ -4,6 +4,7 @@
  *
  *   connect, sendmsg      destination VIP -> endpoint, or an error at once
  *   recvmsg, getpeername  endpoint -> the VIP that the application dialled
+ *   sock_release          what was remembered for that makes room
  *
  * The IPv4 and IPv6 entry points differ only in how they read and write the
  * address; everything else sees 16-byte addresses.
