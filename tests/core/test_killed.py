@@ -182,3 +182,25 @@ def test_killed_after_every_operation_of_a_thousand() -> None:
         "WriteSlots", "Putkm_vip", "Dropkm_vip", "Putkm_cidr", "Dropkm_cidr", "Dropkm_enrol",
         "WriteRows", "Putkm_guard", "Dropkm_own", "Putlinks", "Dropkm_match",
     }  # fmt: skip
+
+
+def test_agents_that_die_young_leave_room_for_the_next() -> None:
+    """Each compiles its policies anew and is killed before what it found may be removed."""
+    world = World()
+    world.enrolled = {cookie: uid(name) for cookie, name in COOKIES.items()}
+    for index, name in enumerate(COOKIES.values()):
+        made = workload(name, f"10.1.0.{index + 1}")
+        world.resources[made.uid] = made
+    match = Match(source_ips=(addr.network(addr.parse("10.1.0.0"), 24),), destination_ports=(80,))
+    key = "default/p0"
+    world.policies[key] = Authorization(
+        key, "default", PolicyScope.NAMESPACE, Action.ALLOW, (((match,),),)
+    )
+    for _ in range(200):
+        steer = world.agent(world.kernel)
+        slices(steer, world.kernel, 0.0)
+        assert not steer.guards.statistics().closed
+    for now in (10.0, 20.0, 30.0):
+        slices(steer, world.kernel, now)
+    assert steer.guards.statistics().row_words < 200
+    assert steer.guards.settled()

@@ -35,7 +35,7 @@ from kmesh.core.commands import (
     WriteRows,
     WriteSlots,
 )  # fmt: skip
-from kmesh.core.tables import Found, FoundGuards, Outcome, row_words
+from kmesh.core.tables import Found, FoundGuards, Outcome, row_blocks
 from kmesh.errors import BpfError
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ class FakeKernel:
         return FoundGuards(
             dict(t[GUARD]), [(table, key) for table, key, _ in rules], dict(t[PEER]), names,
             list(t[EXEMPT]), {int.from_bytes(k, "little"): place for k, place in t[LINK].items()},
-            dict(t[OWN]), row_words(t[GUARD].values(), rules),
+            dict(t[OWN]), row_blocks(t[GUARD].values(), rules),
         )  # fmt: skip
 
     def admit(self, netns: int, attempt: Attempt) -> Decision:

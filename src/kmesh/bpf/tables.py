@@ -46,7 +46,7 @@ from kmesh.core.commands import (
     WriteSlots,
 )  # fmt: skip
 from kmesh.core.guard_rows import SET_BITS
-from kmesh.core.tables import Found, FoundGuards, Outcome, row_words
+from kmesh.core.tables import Found, FoundGuards, Outcome, row_blocks
 from kmesh.errors import BpfError, CapacityError
 
 if TYPE_CHECKING:
@@ -168,7 +168,7 @@ class KernelTables:
         return FoundGuards(
             guards, [(table, key) for table, key, _ in rules], dict(lib.rows(maps[PEER])), names,
             [key for key, _ in lib.walk(maps[EXEMPT])], self._plane.guards.places(),
-            dict(lib.rows(maps[OWN])) if OWN in maps else {}, row_words(guards.values(), rules),
+            dict(lib.rows(maps[OWN])) if OWN in maps else {}, row_blocks(guards.values(), rules),
         )  # fmt: skip
 
     def scan(self) -> Found:

@@ -42,7 +42,7 @@ class GuardSets:
         self._retired: deque[tuple[float, Callable[[], Iterator[Op]], Callable[[float], None]]]
         self._retired = deque()
         self._stale: list[Op] = []
-        self._stale_words = 0
+        self._stale_blocks: list[tuple[int, int]] = []
         self._last = self._resting = 0
 
     @property
@@ -60,14 +60,25 @@ class GuardSets:
         """When something has rested."""
         return self._retired[0][0] if self._retired else None
 
-    def adopt(self, used: Iterable[int], rules: Collection[tuple[str, bytes]], words: int) -> None:
-        """Sets that lie in the kernel: in force until ``retire``; their ids are not used again."""
-        found = [(PrefixKey if t == PREFIX else MatchKey).unpack(key).set for t, key in rules]
-        self._last = max([*used, *found], default=0)
-        self._stale = [Op(Phase.DROP_RULES, Drop(table, key), None) for table, key in rules]
-        self._stale_words = words
-        if words:
-            self.rows.reserve(0, words)
+    def adopt(
+        self,
+        used: Iterable[int],
+        rules: Collection[tuple[str, bytes]],
+        blocks: Iterable[tuple[int, int]],
+    ) -> None:
+        """Sets that lie in the kernel, their rows in these blocks of km_row: in force until
+        ``retire``; their ids are not used again."""
+        in_force = set(used)
+        self._last = max(in_force, default=0)
+        orphans = []
+        for table, key in rules:
+            set_ = (PrefixKey if table == PREFIX else MatchKey).unpack(key).set
+            self._last = max(self._last, set_)
+            drop = Op(Phase.DROP_RULES, Drop(table, key), None)
+            (self._stale if set_ in in_force else orphans).append(drop)
+        if orphans:  # of agents that were killed: nothing leads there
+            self._retired.append((0.0, partial(iter, orphans), lambda _: None))
+        self._stale_blocks = [block for block in blocks if self.rows.reserve(*block)]
 
     def need(self, contents: Iterable[Content]) -> None:
         """Compile what is new, or say in ``closed`` why it cannot be had.
@@ -83,7 +94,7 @@ class GuardSets:
 
     def settled(self) -> bool:
         """Whether what lies in the kernel is what ``rules`` hold, and nothing more."""
-        return not (self._retired or self._stale or self._stale_words)
+        return not (self._retired or self._stale or self._stale_blocks)
 
     def value(self, table: str, key: bytes) -> bytes | None:
         """The row of km_prefix or km_match that some set needs."""
@@ -107,10 +118,10 @@ class GuardSets:
             self._resting += len(rules.values)
             self._retired.append((now + REST, partial(self._drops, rules), rules.release))
         self.closed = {content: why for content, why in self.closed.items() if content in used}
-        if self._stale or self._stale_words:
-            release = partial(self._release, self._stale_words)
+        if self._stale or self._stale_blocks:
+            release = partial(self._release, self._stale_blocks)
             self._retired.append((now + REST, partial(iter, self._stale), release))
-            self._stale, self._stale_words = [], 0
+            self._stale, self._stale_blocks = [], []
 
     def take_due(self, now: float, known: Collection[str]) -> Iterator[Op]:
         """Operations of what has rested; its rows are given back, and rest once more.
@@ -149,9 +160,9 @@ class GuardSets:
         self._resting -= len(rules.values)
         return iter(rules.drop_ops())
 
-    def _release(self, words: int, now: float) -> None:
-        if words:
-            self.rows.release(0, words, now)
+    def _release(self, blocks: list[tuple[int, int]], now: float) -> None:
+        for base, words in blocks:
+            self.rows.release(base, words, now)
 
 
 def _require(need: int, most: int, table: str, option: str) -> None:

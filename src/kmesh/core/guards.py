@@ -97,7 +97,7 @@ class Guards:
         # The agent before may have ended between a change and the end of what that forbade.
         self._left = set(self.links)
         sets = [Guard.unpack(value).set for value in found.guards.values()]
-        self.sets.adopt(sets, found.rules, found.row_words)
+        self.sets.adopt(sets, found.rules, found.rows)
 
     def put(self, items: Iterable[tuple[str, Authorization | None]]) -> None:
         """New, changed and (None) removed policies."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from kmesh.abi.layout import Guard, Match, MatchKey, Prefix, PrefixKey
 from kmesh.core.commands import PREFIX
-from kmesh.core.policy_sets import MOST_WORDS, summaries
+from kmesh.core.policy_sets import summaries
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from kmesh.errors import BpfError
 
 
-WIDEST = summaries(MOST_WORDS) + MOST_WORDS
+GRAIN = 64  # words
 
 
 class Outcome(NamedTuple):
@@ -38,8 +38,8 @@ class Found(NamedTuple):
 
 class FoundGuards(NamedTuple):
     """What the tables of authorization hold: packed rows, names by id, where the namespaces with
-    these cookies are guarded; ``rules`` are (table, key), and their rows lie in the first
-    ``row_words`` of km_row."""
+    these cookies are guarded; ``rules`` are (table, key), and their rows lie in ``rows`` of km_row,
+    see row_blocks()."""
 
     guards: dict[bytes, bytes]
     rules: list[tuple[str, bytes]]
@@ -48,7 +48,7 @@ class FoundGuards(NamedTuple):
     exempt: list[bytes]
     links: dict[int, bytes]
     own: dict[bytes, bytes]
-    row_words: int
+    rows: list[tuple[int, int]]
 
 
 class Tables(Protocol):
@@ -90,18 +90,43 @@ class Tables(Protocol):
         """Read everything of authorization back."""
 
 
-def row_words(guards: Iterable[bytes], rules: Iterable[tuple[str, bytes, bytes]]) -> int:
-    """Where the rows end to which guards and rules (table, key, value) lead."""
-    ends, widths = [0], dict[int, int]()
+def row_blocks(
+    guards: Iterable[bytes], rules: Iterable[tuple[str, bytes, bytes]]
+) -> list[tuple[int, int]]:
+    """Where in km_row the rows lie to which guards, and rules (table, key, value) of their sets,
+    lead, as (first word, words): blocks that can be reserved one by one, in pieces of ``GRAIN``
+    words."""
+    pages, widths = set[int](), dict[int, int]()
+
+    def note(base: int, words: int) -> None:
+        pages.update(range(base // GRAIN, -(-(base + words) // GRAIN)))
+
     for value in guards:
         guard = Guard.unpack(value)
         if guard.words:
             widths[guard.set] = width = summaries(guard.words) + guard.words
-            rows = (guard.sources, guard.known, guard.unknown, guard.ports, guard.destinations)
-            ends += [max(rows) + width, guard.owners + 32 * guard.words]
+            for row in (
+                guard.sources, guard.known, guard.unknown, guard.ports, guard.destinations,
+            ):  # fmt: skip
+                note(row, width)
+            note(guard.owners, 32 * guard.words)
     for table, key, value in rules:
         prefix = table == PREFIX
         set_ = PrefixKey.unpack(key).set if prefix else MatchKey.unpack(key).set
         row = Prefix.unpack(value).row if prefix else Match.unpack(value).row
-        ends.append(row + widths.get(set_, WIDEST))
-    return max(ends)
+        if set_ in widths:
+            note(row, widths[set_])
+    return [(GRAIN * first, GRAIN * count) for first, count in aligned(sorted(pages))]
+
+
+def aligned(numbers: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Sorted numbers as (first, count), each count a power of two that divides its first."""
+    at = 0
+    while at < len(numbers):
+        first, count = numbers[at], 1
+        while first % (2 * count) == 0 and numbers[at : at + 2 * count][-1:] == [
+            first + 2 * count - 1
+        ]:
+            count *= 2
+        yield first, count
+        at += count

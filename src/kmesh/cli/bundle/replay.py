@@ -33,7 +33,7 @@ from kmesh.core.model import Authorization, Rejected
 from kmesh.core.segments import Full, Segments
 from kmesh.core.steer import Steering
 from kmesh.core.store import Store
-from kmesh.core.tables import Found, FoundGuards, Outcome, row_words
+from kmesh.core.tables import Found, FoundGuards, Outcome, row_blocks
 from kmesh.wire.discovery import Decoder, ResponseReader
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def authorization(bundle: Bundle) -> FoundGuards:
     return FoundGuards(
         guards, [(table, key) for table, key, _ in rules], dict(need(bundle, PEER)), names,
         [key for key, _ in need(bundle, EXEMPT)], links(bundle), dict(bundle.table(OWN) or ()),
-        row_words(guards.values(), rules),
+        row_blocks(guards.values(), rules),
     )  # fmt: skip
 
 
