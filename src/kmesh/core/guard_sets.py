@@ -70,7 +70,7 @@ class GuardSets:
         ``retire``; their ids are not used again."""
         in_force = set(used)
         self._last = max(in_force, default=0)
-        orphans = []
+        orphans: list[Op] = []
         for table, key in rules:
             set_ = (PrefixKey if table == PREFIX else MatchKey).unpack(key).set
             self._last = max(self._last, set_)

@@ -1,0 +1,57 @@
+"""SIGKILL between two operations on the pinned maps: what connections meet, and who comes next.
+
+Every operation of a long plan is tried in tests/core/test_killed.py, on tables in memory.
+"""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from kmesh.bpf import removal
+from tests.kernel.killed import OLD
+from tests.kernel.mesh import SMALL, Mesh, dial
+
+if TYPE_CHECKING:
+    from tests.kernel.net import Namespace, Servers
+
+pytestmark = [pytest.mark.kernel, pytest.mark.timeout(400)]
+ENDS = {"old": {"10.1.0.1:1001", "10.1.0.2:1001"}, "new": {"10.1.0.3:1002", "10.1.0.4:1002"}}
+
+
+def agent(bpffs: str, pod: Namespace, mesh: str, operations: int) -> tuple[int, int]:
+    """(exit status, operations) of an agent that brings a mesh into the kernel."""
+    command = [sys.executable, "-m", "tests.kernel.killed", bpffs, mesh, str(operations), pod.path]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, timeout=120)
+    return done.returncode, int(done.stdout or 0)
+
+
+def test_killed_between_operations_the_next_agent_gets_there(
+    bpffs: str, pod: Namespace, servers: Servers
+) -> None:
+    for last, port in ((1, 1001), (2, 1001), (3, 1002), (4, 1002)):
+        servers.tcp(f"10.1.0.{last}", port)
+    first = Mesh(bpffs, SMALL)
+    try:
+        first.steering.start_guarding()
+        first.put(*OLD)
+        first.tables.remember(pod.cookie, pod.path)
+        first.enrol(pod)
+        first.plane.close()
+        status, whole = agent(bpffs, pod, "new", 1000)
+        assert status == 0
+        assert whole > 20
+        for number, operations in enumerate((whole // 3, 2 * whole // 3)):
+            goal = ("old", "new")[number % 2]
+            status, _ = agent(bpffs, pod, goal, operations)
+            assert status == -signal.SIGKILL
+            for _ in range(8):
+                assert dial(pod, "10.9.0.1", 80) in ENDS["old"] | ENDS["new"]
+            assert agent(bpffs, pod, goal, 1000)[0] == 0
+            assert {dial(pod, "10.9.0.1", 80) for _ in range(8)} <= ENDS[goal]
+    finally:
+        removal.remove(bpffs)
