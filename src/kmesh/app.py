@@ -46,6 +46,7 @@ from kmesh.tasks.collect_logs import (
     drain_metrics,
     event_metrics,
     force_metrics,
+    state_file_metrics,
 )
 from kmesh.tasks.dead_man import DeadMan
 from kmesh.tasks.drain import Drainer
@@ -59,6 +60,7 @@ from kmesh.tasks.places import Places
 from kmesh.tasks.pods import PodServer
 from kmesh.tasks.profile import RunTime
 from kmesh.tasks.ring import RingReader
+from kmesh.tasks.state_file import StateFile
 from kmesh.tasks.supervisor import Supervisor
 from kmesh.tasks.traffic import TrafficTask
 from kmesh.tasks.writer import Writer
@@ -120,7 +122,10 @@ class App:
         self.events = Events(
             self.denials, self.labels, lambda what: self.watch.switches.hold("events", what)
         )
-        self.watch = Watch(config, self._sources(), self.labels)
+        self.kept = StateFile(Path(config.run_dir) / "state")
+        self._keep_paths()
+        self.watch = Watch(config, self._sources(), self.labels, self.kept)
+        self.watch.sources.more["state file"] = lambda: state_file_metrics(self.kept)
         avoided = AvoidList(self.plane, self.labels)
         self.watch.sources.more["avoided"] = lambda: avoid_metrics(avoided)
         self.watch.sources.more["drain"] = lambda: drain_metrics(self.drainer)
@@ -214,6 +219,7 @@ class App:
                 tasks.start_soon(self.bpf_log.run)
                 tasks.start_soon(self._spare_the_collector)
                 await tasks.start(self.pods.run)
+                tasks.start_soon(self.supervisor.keep, "state_file", self.kept.run)
                 tasks.start_soon(self.supervisor.keep, "dead_man", self.dead_man.run)
                 self.watch.start(tasks)
                 if self.admin is not None:
@@ -246,6 +252,7 @@ class App:
         more = {
             "waits": list(self.plane.waits),
             "drain": plain(self.drainer.statistics()),
+            "state_file": plain(self.kept.statistics()),
             "dead_man": plain(self.dead_man.state()),
             "events": plain(self.events.statistics()),
             "ring": plain(self.denials.statistics()),
@@ -255,6 +262,15 @@ class App:
             "audit": self.auditor.state(),
         }
         return {**found, **more}
+
+    def _keep_paths(self) -> None:
+        """Where namespaces of enrolled pods are; those that the maps do not know are not used."""
+        paths, found = self.plane.guards.paths, self.kept.parts.get("netns")
+        known = {str(cookie): cookie for cookie in self.steering.pods.wanted}
+        for name, path in found.items() if isinstance(found, dict) else ():
+            if name in known and isinstance(path, str):
+                paths[known[name]] = path
+        self.kept.keep("netns", lambda: {str(cookie): path for cookie, path in paths.items()})
 
     async def _until_synced(self) -> None:
         if self.xds is not None:

@@ -26,18 +26,16 @@ if TYPE_CHECKING:
     from kmesh.core.events import Json
     from kmesh.core.labels import Labels
     from kmesh.tasks.collect import Sources
+    from kmesh.tasks.state_file import StateFile
 
 
 class Watch:
     """Made from the parts that it watches; ``sources.more`` may get further parts later."""
 
-    def __init__(self, config: Config, sources: Sources, labels: Labels) -> None:
+    def __init__(self, config: Config, sources: Sources, labels: Labels, kept: StateFile) -> None:
         self.sources = sources
         self.series = TrafficSeries(config.max_series, config.upstream_metric_names)
-        self.switches = Switchboard(
-            sources.plane, sources.writer, settings(config),
-            Path(config.run_dir) / "access-log.json",
-        )  # fmt: skip
+        self.switches = Switchboard(sources.plane, sources.writer, settings(config), kept)
         self.collector = Collector(sources.parts, sources.writer)
         self.log = LogWriter(_sinks(config), config.access_log_format)
         self.otlp = self._otlp(config)

@@ -209,3 +209,30 @@ def test_without_an_agent_the_programs_let_go_and_come_back_with_the_mesh(
     agent.until(lambda state: state["dead_man"]["ends_in"] > 3000)
     until(lambda: not gone(), agent.tail)
     assert agent.state()["kernel"]["reasons"]["connect4 abandoned"] >= 1
+
+
+@pytest.mark.parametrize("content", [None, b"", b'{"format":1,"par', b'{"format":9,"parts":{}}'])
+def test_the_state_file_may_be_lost_or_damaged_and_never_leads(
+    agent: Agent, plane: Plane, pod: Namespace, servers: Servers, content: bytes | None
+) -> None:
+    plane.apply(CLIENT, WEB, FIRST)
+    agent.start_synced()
+    agent.enrol(pod)
+    file = agent.run_dir / "state"
+    until(lambda: file.exists() and str(pod.cookie).encode() in file.read_bytes(), agent.tail)
+    agent.kill()
+    if content is None:
+        file.unlink()
+    else:
+        file.write_bytes(content)
+    agent.start_synced()
+    found = {None: "absent", b'{"format":9,"parts":{}}': "other"}.get(content, "damaged")
+    assert agent.state()["state_file"]["found"] == found
+    assert agent.row(pod)["enrolled"]
+    assert dial(pod, "10.9.0.1", 80) == ONE
+    # A pod that only the file knows is none.
+    agent.kill()
+    file.write_bytes(b'{"format":1,"parts":{"netns":{"77":"/run/netns/77"}}}')
+    agent.start_synced()
+    assert agent.state()["state_file"]["found"] == "read"
+    assert [row["cookie"] for row in agent.api.enrolled()] == [pod.cookie]

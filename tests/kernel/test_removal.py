@@ -84,7 +84,7 @@ def test_a_running_agent_loses_nothing(used: str) -> None:
 
 
 def test_state_goes_unless_an_agent_listens_there(used: str, tmp_path: Path) -> None:
-    kept, mine = tmp_path / "access-log.json", tmp_path / "somebody.txt"
+    kept, mine = tmp_path / "state", tmp_path / "somebody.txt"
     kept.write_text("{}")
     mine.write_text("mine")
     with socket.socket(socket.AF_UNIX) as agent:

@@ -9,6 +9,7 @@ import pytest
 from kmesh.abi.layout import AVOIDING_SIZE, SWITCH_SIZE, Avoiding, Switch
 from kmesh.bpf import lib
 from kmesh.core.switches import HELD, REFUSALS, Held, Settings
+from kmesh.tasks.state_file import StateFile
 from kmesh.tasks.switches import Switchboard, SwitchError
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ class Writer:
 
 
 def board(mesh: Mesh, file: Path, **wanted: Any) -> Switchboard:
-    return Switchboard(mesh.plane, Writer(), Settings(**wanted), file)  # type: ignore[arg-type]
+    return Switchboard(mesh.plane, Writer(), Settings(**wanted), StateFile(file))  # type: ignore[arg-type]
 
 
 def row(mesh: Mesh) -> Switch:

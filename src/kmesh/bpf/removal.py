@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
 # What the agent keeps below its run directory.
-STATE = ("access-log.json", "access-log.json.next", "state", "state.next", "kmesh.sock")
+STATE = ("state", "state.next", "kmesh.sock")
 KINDS = {
     "anon_inode:bpf-map": "map",
     "anon_inode:bpf-prog": "program",

@@ -200,6 +200,9 @@ TRAFFIC = _table(
 
 LOGS = _table(
     ("kmesh_switch", GAUGE, "switch", "1 while the switch is on"),
+    ("kmesh_state_file", GAUGE, "found", "1 for what the state file was at the start"),
+    ("kmesh_state_file_written", COUNTER, "", "Times the state file was written"),
+    ("kmesh_state_file_failed", COUNTER, "", "Times the state file could not be written"),
     ("kmesh_waiting_families", GAUGE, "", "Families of tables that are filled before the switch"),
     ("kmesh_dead_man_let_go", GAUGE, "", "1 while all connections are left alone (--dead-man)"),
     ("kmesh_access_log_lines", COUNTER, "", "Lines of the access log, over all places"),

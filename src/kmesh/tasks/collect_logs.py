@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from kmesh.core.switches import LEVELS
 from kmesh.tasks.collect import many, one
+from kmesh.tasks.state_file import ABSENT, DAMAGED, OTHER, READ
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from kmesh.tasks.drain import Drainer
     from kmesh.tasks.events import Events
     from kmesh.tasks.otlp import Otlp
+    from kmesh.tasks.state_file import StateFile
     from kmesh.tasks.switches import Switchboard
 
 
@@ -63,6 +65,15 @@ def force_metrics(plane: DataPlane, dead_man: DeadMan) -> Iterator[Metric]:
     """Whether this build's programs are in force, and whether they have let go."""
     yield one("kmesh_waiting_families", len(plane.waits))
     yield one("kmesh_dead_man_let_go", int(dead_man.state().let_go))
+
+
+def state_file_metrics(kept: StateFile) -> Iterator[Metric]:
+    """What was found in the state file, and how often it was written."""
+    found = kept.statistics()
+    rows = (((each,), int(found.found == each)) for each in (ABSENT, READ, OTHER, DAMAGED))
+    yield many("kmesh_state_file", rows)
+    yield one("kmesh_state_file_written", found.written)
+    yield one("kmesh_state_file_failed", found.failed)
 
 
 def otlp_metrics(otlp: Otlp) -> Iterator[Metric]:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import logging
-import os
 from typing import TYPE_CHECKING, Any
-
-import orjson
 
 from kmesh.abi.layout import AVOIDING_SIZE, SWITCH_SIZE, Switch
 from kmesh.bpf import lib
@@ -15,14 +12,15 @@ from kmesh.errors import KmeshError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from kmesh.bpf.load import DataPlane
+    from kmesh.tasks.state_file import StateFile
     from kmesh.tasks.writer import Writer
 
 log = logging.getLogger(__name__)
 
 KEY = bytes(4)
+PART = "access_log_namespaces"
 MOST_NAMESPACES = 10_000
 
 
@@ -34,17 +32,20 @@ class SwitchError(KmeshError):
 
 
 class Switchboard:
-    """``settings`` are those in force. Namespaces are kept in a file below the run directory, all
-    others in the pinned map."""
+    """``settings`` are those in force. Namespaces are kept in the state file, all others in the
+    pinned map."""
 
-    def __init__(self, plane: DataPlane, writer: Writer, wanted: Settings, file: Path) -> None:
-        self._plane, self._writer, self._file = plane, writer, file
+    def __init__(
+        self, plane: DataPlane, writer: Writer, wanted: Settings, state: StateFile
+    ) -> None:
+        self._plane, self._writer, self._state = plane, writer, state
         self._configured = digest(wanted)
         self._held: dict[str, Held] = {}
         self.deadline = Switch.unpack(self._row()).deadline
         self._subscribers: list[Callable[[Settings], None]] = []
-        self.settings = start(self._row(), wanted, self._read_namespaces())
+        self.settings = start(self._row(), wanted, self._kept_namespaces())
         self._write(self.settings)
+        state.keep(PART, lambda: dict(self.settings.namespaces))
 
     def subscribe(self, tell: Callable[[Settings], None]) -> None:
         """``tell`` is called now and after each change."""
@@ -56,9 +57,8 @@ class Switchboard:
         for what makes no sense, and then nothing was changed."""
         wanted = self.settings._replace(**checked(changes))
         await self._writer.ask(lambda: self._write(wanted))
-        if wanted.namespaces != self.settings.namespaces:
-            self._write_namespaces(wanted)
         self.settings = wanted
+        await self._state.save()
         for tell in self._subscribers:
             tell(wanted)
         if changes:
@@ -91,23 +91,13 @@ class Switchboard:
         if not settings.avoid:  # what is on the list counts no more, now
             lib.update(self._plane.maps["km_avoiding"], KEY, bytes(AVOIDING_SIZE))
 
-    def _read_namespaces(self) -> dict[str, bool]:
+    def _kept_namespaces(self) -> dict[str, bool]:
+        found = self._state.parts.get(PART, {})
         try:
-            found = orjson.loads(self._file.read_bytes())
             return dict(checked({"namespaces": found})["namespaces"])
-        except FileNotFoundError:
+        except SwitchError as error:
+            log.warning("namespaces of the access log are forgotten: %s", error)
             return {}
-        except (OSError, orjson.JSONDecodeError, SwitchError) as error:
-            log.warning("namespaces of the access log are forgotten: %s: %s", self._file, error)
-            return {}
-
-    def _write_namespaces(self, settings: Settings) -> None:
-        next_ = self._file.with_name(self._file.name + ".next")
-        try:
-            next_.write_bytes(orjson.dumps(dict(settings.namespaces)))
-            os.replace(next_, self._file)
-        except OSError as error:
-            log.error("namespaces of the access log will not survive a restart: %s", error)
 
 
 def checked(changes: dict[str, Any]) -> dict[str, Any]:
