@@ -78,30 +78,27 @@ def fields(entry: Entry) -> dict[str, Json]:
 def text_line(entry: Entry, stamp: str) -> str:
     """Time, level, scope, message and pairs, tabs between them; ``stamp`` is the time as text.
     Addresses and numbers are bare, everything else in quotes, as ztunnel writes them."""
+    _, message, outbound, source, destination, client, server, service, sent, got, took, *_ = entry
     rest = "".join([f" {key}={_quoted(value)}" for key, value in _rest(entry).items()])
     return (
-        f"{stamp}\t{entry.level}\t{SCOPE}\t{entry.message}\t"
-        f"src.addr={host_port(*entry.source)} {_text_end('src', NO_SERVICE, entry.client)}"
-        f"dst.addr={host_port(*entry.destination)} "
-        f"{_text_end('dst', entry.service, entry.server)}"
-        f'direction="{"outbound" if entry.outbound else "inbound"}" '
-        f"bytes_sent={entry.sent} bytes_recv={entry.received} "
-        f'duration="{entry.duration // 1_000_000}ms"{rest}\n'
+        f"{stamp}\t{entry.level}\t{SCOPE}\t{message}\t"
+        f"src.addr={host_port(*source)} {_text_end('src', NO_SERVICE, client)}"
+        f"dst.addr={host_port(*destination)} {_text_end('dst', service, server)}"
+        f'direction="{"outbound" if outbound else "inbound"}" bytes_sent={sent} bytes_recv={got} '
+        f'duration="{took // 1_000_000}ms"{rest}\n'
     )
 
 
 def json_line(entry: Entry, stamp: str) -> str:
     """One JSON object."""
+    _, message, outbound, source, destination, client, server, service, sent, got, took, *_ = entry
     rest = "".join([f',"{key}":{_quoted(value)}' for key, value in _rest(entry).items()])
     return (
-        f'{{"level":"{entry.level}","time":"{stamp}","scope":"{SCOPE}",'
-        f'"message":"{entry.message}","src.addr":"{host_port(*entry.source)}",'
-        f"{_json_end('src', NO_SERVICE, entry.client)}"
-        f'"dst.addr":"{host_port(*entry.destination)}",'
-        f"{_json_end('dst', entry.service, entry.server)}"
-        f'"direction":"{"outbound" if entry.outbound else "inbound"}",'
-        f'"bytes_sent":{entry.sent},"bytes_recv":{entry.received},'
-        f'"duration":"{entry.duration // 1_000_000}ms"{rest}}}\n'
+        f'{{"level":"{entry.level}","time":"{stamp}","scope":"{SCOPE}","message":"{message}",'
+        f'"src.addr":"{host_port(*source)}",{_json_end("src", NO_SERVICE, client)}'
+        f'"dst.addr":"{host_port(*destination)}",{_json_end("dst", service, server)}'
+        f'"direction":"{"outbound" if outbound else "inbound"}","bytes_sent":{sent},'
+        f'"bytes_recv":{got},"duration":"{took // 1_000_000}ms"{rest}}}\n'
     )
 
 

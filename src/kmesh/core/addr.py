@@ -38,7 +38,8 @@ def text(addr: bytes) -> str:
 
 def host_port(addr: bytes, port: int) -> str:
     """``10.0.0.1:80`` or ``[fd00::1]:80``."""
-    return f"{text(addr)}:{port}" if is_ipv4(addr) else f"[{text(addr)}]:{port}"
+    spelt = text(addr)
+    return f"[{spelt}]:{port}" if ":" in spelt else f"{spelt}:{port}"
 
 
 def network(addr: bytes, length: int) -> tuple[bytes, int]:

@@ -7,7 +7,7 @@ import os
 import time
 from errno import EACCES, errorcode
 from functools import cache
-from socket import IPPROTO_UDP
+from socket import IPPROTO_TCP, IPPROTO_UDP
 from typing import TYPE_CHECKING, TypeVar
 
 import anyio
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Who = tuple[bool, int, bytes, int, int]  # arguments of Labels.ends
 TURN = 5.0
+OUTBOUND = int(Direction.OUTBOUND)
 PATIENCE = 60.0
 LOOK = 0.1
 ROOM = 20_000
@@ -163,20 +164,26 @@ class Telemetry:
         return None if record.dry_run else self._denial(record, offset)
 
     def _connection(self, one: Connection, offset: int, known: dict[Who, Ends]) -> Entry:
-        outbound = one.outbound
-        who = outbound, one.workload, one.remote, one.service, 0 if outbound else one.local_port
+        """Taken apart and put together whole: by name each field costs as much as the tuple."""
+        (
+            now, start, _, sent, received, _, local, remote, _, workload, service, _, rtt,
+            min_rtt, retransmits, lost, local_port, remote_port, _, error, kind, refusal, protocol,
+            direction,
+        ) = one  # fmt: skip
+        outbound = direction == OUTBOUND
+        who = outbound, workload, remote, service, 0 if outbound else local_port
         ends = known.get(who)
         if ends is None:
             ends = known[who] = self._labels.ends(*who)
-        here, there = (one.local, one.local_port), (one.remote, one.remote_port)
-        return Entry(
-            one.time + offset, MESSAGES[one.kind], outbound,
+        here, there = (local, local_port), (remote, remote_port)
+        return Entry._make((
+            now + offset, MESSAGES[kind], outbound,
             here if outbound else there, there if outbound else here,
-            ends.source, ends.destination, ends.service, one.sent, one.received,
-            one.time - one.start,
-            why(one.kind, one.reason, one.error) if one.error or one.reason else "",
-            one.protocol_name, one.retransmits, one.lost, one.rtt_us, one.min_rtt_us,
-        )  # fmt: skip
+            ends.source, ends.destination, ends.service, sent, received, now - start,
+            why(kind, refusal, error) if error or refusal else "",
+            "tcp" if protocol == IPPROTO_TCP else one.protocol_name,
+            retransmits, lost, rtt, min_rtt,
+        ))  # fmt: skip
 
     def _denial(self, one: Denial, offset: int) -> Entry:
         """A connection that a policy refused where it arrived."""
