@@ -88,7 +88,9 @@ a      default     NAMESPACE   ALLOW
     assert {(row["ip"], row["serviceCount"]) for row in kernel["backends"]} == {
         ("10.1.0.1", 1), ("10.1.0.2", 1),
     }  # fmt: skip
-    assert kernel["workloadPolicies"] == [{"uid": CLIENT, "policyIds": ["default/a"]}]
+    assert kernel["workloadPolicies"] == [
+        {"uid": CLIENT, "policyIds": ["default/a"], "differs": ""}
+    ]
     assert running.ctl("dump", "kernel-native") == 1
     assert "400 Invalid Client Mode" in capsys.readouterr().err
 
@@ -108,6 +110,13 @@ def test_the_kernel_s_dump_marks_what_differs(running: Running) -> None:
         key, value = rows[0]
         lib.update(fd, key, bytes([value[0] ^ 1]) + value[1:])
     assert differs() == {80: "missing", 0: "altered"}
+    fd = lib.pinned(f"{running.agent.bpffs}/kmesh/maps/km_guard")
+    assert fd is not None
+    with contextlib.closing(os.fdopen(fd)):
+        for key, _ in list(lib.rows(fd)):
+            lib.delete(fd, key)
+    (pod,) = running.admin.get(path)["workloadPolicies"]
+    assert pod["differs"] == "missing"
 
 
 def test_switches_by_command(running: Running, capsys: Screen) -> None:

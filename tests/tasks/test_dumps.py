@@ -14,7 +14,7 @@ import pytest
 from kmesh.bpf.fake import FakeKernel
 from kmesh.config import parse
 from kmesh.core.changes import Changes
-from kmesh.core.commands import VIP
+from kmesh.core.commands import GUARD, VIP
 from kmesh.core.events import ADDRESS
 from kmesh.core.model import Resource, Service, Workload
 from kmesh.core.segments import Segments
@@ -201,7 +201,9 @@ def kernel(count: int) -> KernelDump:
     steering.start()
     slices(steering, tables, 0.0)
     rows = tables.tables[VIP]
-    return KernelDump(steering, Source(rows.items, rows.get, bytes(tables.slots)), ALL)
+    return KernelDump(
+        steering, Source(rows.items, rows.get, bytes(tables.slots), tables.tables[GUARD].get), ALL
+    )
 
 
 def test_pieces_of_the_kernel_s_dump_do_not_grow(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -87,7 +87,8 @@ def run(args: argparse.Namespace) -> int:
         show_error(error)
         return 1
     if args.output == "json":
-        show_json(found._asdict() | {"differences": found.shown})
+        said = {"differences": found.shown, "total": found.total, "compared": found.compared}
+        show_json(said)
     else:
         show(found)
     return 1 if found.total else 0

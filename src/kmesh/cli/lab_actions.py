@@ -86,7 +86,7 @@ def show(status: LabStatus, *, as_json: bool) -> None:
     else:
         table = Table(title=f"lab {status.name} ({escape(status.mesh)})")
         for column in ("pod", "addresses", "ports", "namespace", "server", "enrolled"):
-            table.add_column(column, overflow="fold")
+            table.add_column(column, overflow="fold", no_wrap=column == "addresses")
         for pod in status.pods:
             table.add_row(*_row(pod))
         out().print(table)

@@ -123,7 +123,7 @@ def _held(
                     found.append(Apart(XDS, DESIRED, RESOURCES, name, WAITING, NOT_YET))
                 else:
                     found.append(Apart(XDS, DESIRED, RESOURCES, name, str(kind)))
-            yield Step(RESOURCES, len(some), found)
+            yield Step(RESOURCES, 0 if extra else len(some), found)
 
 
 def frontends(steering: Steering) -> Iterator[Step]:
@@ -195,7 +195,7 @@ def guarded(steering: Steering) -> Iterator[Step]:
         found.append(Apart(DESIRED, PLANNED, GUARD, "policies", FAILING, guards.failing))
     elif not (guards.started and guards.idle()):
         found.append(Apart(DESIRED, PLANNED, GUARD, "policies", WAITING, NOT_YET))
-    yield Step(PODS, len(guards.pods_guarded), found)
+    yield Step(PODS, 0, found)
 
 
 def of_ops(

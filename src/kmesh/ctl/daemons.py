@@ -182,7 +182,7 @@ BPF = {
     ),
     "endpoints": ("service", "backendUid", "address", "port", "slots"),
     "backends": ("uid", "ip", "serviceCount", "services"),
-    "workloadPolicies": ("uid", "policyIds"),
+    "workloadPolicies": ("uid", "policyIds", "differs"),
 }
 
 

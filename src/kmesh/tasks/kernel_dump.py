@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 import orjson
 from aiohttp import web
 
-from kmesh.abi.layout import VIP_SIZE, Slot
+from kmesh.abi.layout import GUARD_SIZE, VIP_SIZE, Slot
 from kmesh.bpf import lib
 from kmesh.bpf.copies import memory
 from kmesh.core import columns, kernel_view
-from kmesh.core.audit import compare_record
+from kmesh.core.audit import compare, compare_record
 from kmesh.core.kernel_view import BALANCE, Namer, Record
 from kmesh.tasks.filters import Asked, asked
 from kmesh.tasks.stream import endless, listed, stream
@@ -32,17 +32,19 @@ if TYPE_CHECKING:
     Rows = Iterator[bytes | None]
 
 T = TypeVar("T")
+TABLES = ("km_vip", "km_slot", "km_guard")
 PIECE = 4096
 RECORDS = ("ADDRESS", "PORT", "VIEW", "SERVICE", "ACTION", "REASON", "ENDPOINTS", "DIFFERS")
 ENDPOINTS = ("SERVICE", "PORT", "WORKLOAD", "ADDRESS", "TARGET", "SLOTS")
 
 
 class Source(NamedTuple):
-    """km_vip, as a whole and row by row, and the memory of km_slot."""
+    """km_vip, as a whole and row by row, the memory of km_slot, and km_guard row by row."""
 
     rows: Callable[[], Iterable[tuple[bytes, bytes]]]
     row: Callable[[bytes], bytes | None]
     slots: bytes | memoryview
+    guard: Callable[[bytes], bytes | None]
 
 
 class KernelDump:
@@ -103,8 +105,15 @@ class KernelDump:
         return str(compare_record(key, value, self._source.slots, planned) or "")
 
     def _policies(self) -> Rows:
-        for pod in list(self._steering.guards.pods_guarded.values()):
-            yield orjson.dumps({"uid": pod.uid, "policyIds": list(pod.policies)})
+        guards = self._steering.guards
+        for pod in list(guards.pods_guarded.values()):
+            kinds = [
+                compare(guards.guards.get(address), self._source.guard(address))
+                for address in guards.addresses(pod.uid)
+            ]
+            said = next((str(kind) for kind in kinds if kind is not None), "")
+            shape = {"uid": pod.uid, "policyIds": list(pod.policies), "differs": said}
+            yield orjson.dumps(shape)
 
     def _frontends(self) -> Rows:
         for each in self._records():
@@ -199,12 +208,12 @@ def routes(context: Context) -> list[web.RouteDef]:
     async def dual_engine(request: web.Request) -> web.StreamResponse:
         wanted = asked(request, None)
         with ExitStack() as stack:
-            fds = [os.dup(context.plane.maps[name]) for name in ("km_vip", "km_slot")]
+            fds = [os.dup(context.plane.maps[name]) for name in TABLES]
             for fd in fds:
                 stack.callback(os.close, fd)
             source = Source(
                 lambda: lib.rows(fds[0]), lambda key: lib.lookup(fds[0], key, VIP_SIZE),
-                memory(fds[1]),
+                memory(fds[1]), lambda key: lib.lookup(fds[2], key, GUARD_SIZE),
             )  # fmt: skip
             made = KernelDump(context.writer.steering, source, wanted)
             if wanted.table:
