@@ -73,6 +73,8 @@ class Render:
             for id_, view in views.items()
             if self._store.sensitive(frontend, view.profile)
         }
+        if not own:
+            return {_key(frontend, port, 0): target for port, target in default.items()}
         every = {port for ports in (default, *own.values()) for port in ports}
         rows: Rows = {}
         for port in every:
