@@ -103,26 +103,44 @@ def everything(stage: Stage, plan: Plan) -> dict[str, Any]:
     }
 
 
+def programs(stage: Stage, plan: Plan) -> dict[str, Any]:
+    """The run time of the programs alone."""
+    served = _contenders.servers(stage)
+    made = _contenders.kmesh(stage, served, "10.1.1.2", plan.services, plan.size)
+    return {
+        "plan": plan._asdict(),
+        "bpf": bpf_time(stage, made, stage.namespace(), plan),
+        "connect4_reasons": check(made),
+    }
+
+
 def show(results: dict[str, Any]) -> None:
     """Tables to standard output."""
     _turns.show("connect", results["load"], DIRECT, "proxy", results["plan"]["rounds"])
-    times = results["bpf"]
+    show_programs(results["bpf"])
+    for name, why in results["missing"].items():
+        print(f"not measured: {name}: {why}")
+
+
+def show_programs(times: dict[str, Any]) -> None:
+    """The table of run times."""
     cost = times["statistics_ns"]["median"]
     rows = [
         [name, f"{one['median']:.0f}", f"{one['median'] - cost:.0f}"]
         for name, one in times["connect4_ns"].items()
     ]
+    closing = times["release_ns"]["median"]
+    rows.append(["sock_release, when it closes", f"{closing:.0f}", f"{closing - cost:.0f}"])
     rows.append(["an empty program", f"{cost:.0f}", "0"])
     harness.show("connect: BPF time of connect4", ["case", "ns", "ns net"], rows)
     print(f"runs of getpeername4: {times['getpeername4_runs']}")
-    for name, why in results["missing"].items():
-        print(f"not measured: {name}: {why}")
 
 
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a few seconds, numbers of no worth")
+    parser.add_argument("--bpf", action="store_true", help="the programs alone, in a minute")
     parser.add_argument("--results", type=Path, help="folder of connect.json")
     args = parser.parse_args()
     privately("benchmarks.connect")
@@ -131,11 +149,15 @@ def main() -> None:
     interrupts = Interrupts()
     try:
         with interrupts.raised(), Stage(interrupts.held) as stage:
-            results = everything(stage, QUICK if args.quick else FULL)
+            plan = QUICK if args.quick else FULL
+            results = programs(stage, plan) if args.bpf else everything(stage, plan)
     except Interrupted as signal:
         sys.exit(f"stopped by {signal}; everything was removed")
-    show(results)
-    print(harness.save("connect", results))
+    if args.bpf:
+        show_programs(results["bpf"])
+    else:
+        show(results)
+    print(harness.save("connect_bpf" if args.bpf else "connect", results))
 
 
 if __name__ == "__main__":
