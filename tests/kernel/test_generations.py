@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from kmesh.abi import migrate
 from kmesh.abi.layout import META_SIZE, Meta
 from kmesh.abi.migrate import Unlike
+from kmesh.abi.shapes import Leaf, Shape
 from kmesh.bpf import carry, copies, lib, load, loader, pins
 from kmesh.bpf.objects import META
 from kmesh.errors import BpfError, NotCarried, SwitchFailed
@@ -250,3 +252,22 @@ def test_a_row_that_does_not_fit_is_found_before_anything_is_made(steered: Mesh)
     value = definition.value._replace(fields=definition.value.fields | {"port": narrow})
     with pytest.raises(Unlike, match="port is too large"):
         carry.judge("km_vip", steered.plane.maps["km_vip"], definition._replace(value=value))
+
+
+def test_rows_of_a_mapped_array_are_converted(steered: Mesh) -> None:
+    shape = carry.definitions()["km_slot"].value
+    assert shape is not None
+    places = {"workload": 20, "port": 16, "gen": 18}
+    fields = {n: leaf._replace(offset=places.get(n, 0)) for n, leaf in shape.fields.items()}
+    key = Shape(4, {"": Leaf(0, 4, 4)})
+    rows = migrate.rows((key, shape), (key, shape._replace(fields=fields)))
+    old = steered.plane.maps["km_slot"]
+    kept = {name: fd for name, fd in steered.plane.maps.items() if name != "km_slot"}
+    maps, programs = loader.load(kept, {"km_slot": SMALL.slots})
+    copies.copy(old, maps["km_slot"], rows)
+    before, after = bytes(copies.memory(old)), bytes(copies.memory(maps["km_slot"]))
+    assert any(before)
+    for at in range(0, len(before), shape.size):
+        one, other = before[at : at + shape.size], after[at : at + shape.size]
+        assert other == one[:16] + one[20:24] + one[16:20]
+    loader.close([*maps.values(), *programs.values()])
