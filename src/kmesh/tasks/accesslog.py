@@ -66,11 +66,17 @@ class RotatingFile:
         self.rotated = 0
 
     def write(self, data: bytes) -> None:
-        """Append. Raises OSError."""
+        """Append all or nothing: a full disk must not leave half a line. Raises OSError."""
         self._follow()
-        if os.fstat(self._fd).st_size + len(data) > self._size and os.fstat(self._fd).st_size:
+        size = os.fstat(self._fd).st_size
+        if size and size + len(data) > self._size:
             self._rotate()
-        write_all(self._fd, data)
+            size = 0
+        try:
+            write_all(self._fd, data)
+        except OSError:
+            os.ftruncate(self._fd, size)
+            raise
 
     def close(self) -> None:
         """Let go of the file."""

@@ -1,0 +1,49 @@
+"""A full disk: lines are lost and counted, none is half, and it goes on when there is room."""
+
+from __future__ import annotations
+
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from kmesh.tasks.accesslog import LogWriter, RotatingFile
+from tests.tasks.test_accesslog import entries, numbers, until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.kernel
+MANY = 500  # lines, far more than fit
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system with room for a hundred lines."""
+    where = tmp_path / "disk"
+    where.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k", "none", str(where)], check=True)
+    try:
+        yield where
+    finally:
+        subprocess.run(["umount", "--lazy", str(where)], check=True)
+
+
+def test_the_access_log_on_a_full_disk(disk: Path) -> None:
+    file = disk / "access.log"
+    writer = LogWriter([RotatingFile(file, 1 << 30, 0)], "text")
+    writer.start()
+    for start in range(0, MANY, 10):
+        writer.put(entries(10, start))
+        until(lambda: not writer.statistics().waiting)
+    until(lambda: sum(writer.statistics()[:3]) == MANY)
+    found = writer.statistics()
+    assert found.failed > 0
+    assert found.written == len(numbers(file)) > 0
+    assert numbers(file) == list(range(found.written)), "what was written is whole and in order"
+    subprocess.run(["mount", "-o", "remount,size=1m", str(disk)], check=True)
+    writer.put(entries(3, MANY))
+    writer.stop()
+    assert numbers(file)[-3:] == [MANY, MANY + 1, MANY + 2]
+    assert writer.statistics().written == len(numbers(file)) == found.written + 3
