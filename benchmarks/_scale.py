@@ -54,9 +54,8 @@ def world(
     with _agent.running(stage, server.address, name) as agent:
         answered = server.call("acked")
         seconds = agent.wait(count.reached)
-        if answered["nacks"]:
-            raise Failed(f"{name}: refused: {answered['nacks']}")
-        numbers |= {"resources": sum(count), "cold": cold(agent, seconds, answered["ms"])}
+        found = cold(agent, seconds, answered["ms"]) | refused(answered)
+        numbers |= {"resources": sum(count), "cold": found}
         yield World(stage, server, agent)
     server.end()
 
@@ -105,9 +104,7 @@ def happens(one: World, do: str, **arguments: Any) -> Numbers:
     with watched(one.agent, numbers):
         numbers["resources"] = one.server.call(do, **arguments)
         answered = one.server.call("acked")
-    if answered["nacks"]:
-        raise Failed(f"{do}: refused: {answered['nacks']}")
-    return numbers | {"acked_ms": spread(answered["ms"])}
+    return numbers | {"acked_ms": spread(answered["ms"])} | refused(answered)
 
 
 def reconnect(one: World, workloads: int, changed: int) -> Numbers:
@@ -140,6 +137,11 @@ def churn(one: World, workloads: int, seconds: float, rate: int) -> Numbers:
         "us_each": 1e6 * numbers["cpu_s"] / numbers["resources"],
         "visible_ms": visible,
     }
+
+
+def refused(answered: dict[str, Any]) -> Numbers:
+    """How many responses were refused, which the control plane may send again, and why the last."""
+    return {"nacks": answered["nacks"], "why": answered["why"]} if answered["nacks"] else {}
 
 
 def spread(milliseconds: list[float]) -> Numbers:

@@ -99,6 +99,7 @@ class Commands:
 
     def __init__(self, plane: ControlPlane) -> None:
         self._plane = plane
+        self._nacks = 0
 
     async def address(self) -> str:
         """Where it serves."""
@@ -121,8 +122,11 @@ class Commands:
             await Timed.news.wait()
         found = [1000 * each for each in Timed.answered]
         Timed.answered.clear()
-        nacks = [one.last_nack.message for one in self._plane.sessions() if one.last_nack]
-        return {"ms": found, "nacks": nacks}
+        sessions = self._plane.sessions()
+        nacks = sum(one.statistics().nacks for one in sessions)
+        fresh, self._nacks = max(0, nacks - self._nacks), nacks
+        last = [one.last_nack.message for one in sessions if one.last_nack]
+        return {"ms": found, "nacks": fresh, "why": last[-1] if fresh and last else ""}
 
     def _quiet(self) -> bool:
         sessions = self._plane.sessions()

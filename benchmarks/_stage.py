@@ -132,7 +132,7 @@ class Stage:
 
     def last_words(self, process: subprocess.Popen[str]) -> str:
         """The end of what a started process wrote to standard error."""
-        return self._logs[process.pid].read_text(errors="replace").strip()[-2000:]
+        return self._logs[process.pid].read_text(errors="replace").strip()[-12000:]
 
     def run(self, command: Sequence[str], place: Place, stdin: str = "") -> str:
         """Run to the end; its output. Raises Failed."""

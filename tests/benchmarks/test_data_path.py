@@ -101,6 +101,8 @@ def test_tables(tmp_path: Path) -> None:
         ("connect", "servers", signal.SIGINT),
         ("connect", "kmesh", signal.SIGTERM),
         ("tables", "kmesh", signal.SIGINT),
+        ("mesh", "kmesh", signal.SIGINT),
+        ("scale", "workloads-500", signal.SIGTERM),
     ],
 )
 def test_a_signal_leaves_nothing(

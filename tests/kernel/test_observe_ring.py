@@ -52,3 +52,26 @@ async def test_the_first_record_wakes_a_reader_that_would_sleep_for_ever(
         assert turns <= 1 + 6, "once at first, and at most once for each record"
         tasks.cancel_scope.cancel()
     assert {each.kind for each in found} == {EventKind.CLOSE}  # type: ignore[union-attr]
+
+
+async def test_a_reader_outlives_the_tables_that_were_replaced_by_bigger_ones(
+    watched: Mesh, ends: Ends, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ring, "EVERY", 3600.0)
+    _, client = ends
+    switch(watched, access_log=1)
+    found: list[Record] = []
+    reader = RingReader(watched.plane, watched.steering)
+    reader.subscribe(found.extend)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(reader.run)
+        await anyio.wait_all_tasks_blocked()
+        vips, slots = watched.tables.capacity()
+        watched.tables.grow(2 * vips, slots)
+        watched.tables.release()
+        for count in (2, 4):
+            await anyio.to_thread.run_sync(fetch, client, FRIEND, SERVER, 8080)
+            with anyio.fail_after(20):
+                while len(found) < count:  # noqa: ASYNC110 no event tells
+                    await anyio.sleep(0.01)
+        tasks.cancel_scope.cancel()

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import os
+
 from kmesh._native import ffi, lib
 from kmesh.bpf.lib import check
 from kmesh.errors import BpfError
 
 
 class Ring:
-    """The reader of one ring buffer map; there must be only one."""
+    """The reader of one ring buffer map; there must be only one. ``fd`` is a descriptor of its own,
+    which can be read when there is something."""
 
     def __init__(self, fd: int, record_size: int, records: int = 1024) -> None:
         """``records`` of ``record_size`` bytes are taken at most in one turn."""
         self._room = ffi.new("char[]", record_size * records)
         self._used = ffi.new("uint32_t *")
-        self._ring = lib.km_ring_open(fd)
+        self.fd = os.dup(fd)  # whoever opened the map closes theirs when tables grow
+        self._ring = lib.km_ring_open(self.fd)
         if self._ring == ffi.NULL:
-            raise BpfError("cannot read a ring buffer", ffi.errno)
+            number = ffi.errno
+            os.close(self.fd)
+            raise BpfError("cannot read a ring buffer", number)
 
     def drain(self) -> tuple[bytes, bool]:
         """(whole records, one after the other; whether there may be more). Raises BpfError."""
@@ -27,3 +33,4 @@ class Ring:
     def close(self) -> None:
         """Let go of the map."""
         lib.km_ring_close(self._ring)
+        os.close(self.fd)

@@ -43,8 +43,7 @@ class BpfLog:
     """What the programs say; km_switch has the level down to which they do."""
 
     def __init__(self, plane: DataPlane, names: Names, most: int = MOST) -> None:
-        self._fd = plane.maps["km_logs"]
-        self._ring = Ring(self._fd, LOG_SIZE, TURN)
+        self._ring = Ring(plane.maps["km_logs"], LOG_SIZE, TURN)
         self._counters = TrafficReader(plane)
         self._names, self._most = names, most
         self._lines: Counter[str] = Counter()
@@ -54,7 +53,7 @@ class BpfLog:
     async def run(self) -> None:
         """Read until cancelled."""
         try:
-            await keep_reading(self._fd, self._turn)
+            await keep_reading(self._ring.fd, self._turn)
         finally:
             self._ring.close()
 

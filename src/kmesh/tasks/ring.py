@@ -70,8 +70,7 @@ class RingReader:
 
     def __init__(self, plane: DataPlane, steering: Steering) -> None:
         self.last: deque[Denial] = deque(maxlen=KEPT)
-        self._fd = plane.maps["km_events"]
-        self._ring = Ring(self._fd, EVENT_SIZE, TURN)
+        self._ring = Ring(plane.maps["km_events"], EVENT_SIZE, TURN)
         self._counters = TrafficReader(plane)
         self._steering = steering
         self._subscribers: list[Callable[[Sequence[Record]], None]] = []
@@ -86,7 +85,7 @@ class RingReader:
     async def run(self) -> None:
         """Read until cancelled: when the kernel says that a quarter is full, and now and then."""
         try:
-            await keep_reading(self._fd, self._turn)
+            await keep_reading(self._ring.fd, self._turn)
         finally:
             self._ring.close()
 
