@@ -135,7 +135,7 @@ def test_a_row_that_nobody_wants_is_dropped(table: str) -> None:
 def test_damaged_slots_are_left_for_others_and_damaged_words_written_again() -> None:
     rig = Rig()
     met, words = rig.meets(), bytes(rig.kernel.rows)
-    for segment in list(rig.steer.planner.used().values()):
+    for segment in rig.steer.planner.used():
         rig.kernel.slots[segment.base * SLOT_SIZE] ^= 1
     assert {each.table for each in rig.audit()} == {SLOT}
     assert (rig.meets(), rig.audit()) == (met, [])

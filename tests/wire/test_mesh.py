@@ -127,8 +127,22 @@ def test_endpoints_are_found_at_once_when_nothing_tells_them_apart() -> None:
     )
     assert chosen is not None
     assert len(chosen.slots) == SLOT_SIZE * len(pods)
-    assert chosen.kinds == ((pods[0].memberships, 1),)
+    assert chosen.kinds == ((pods[0].memberships[0].ports, 1),)
     assert rows(twins.compact, quick=True) == rows(twins.plain, quick=False)
+
+
+def test_the_last_of_two_entries_for_one_service_counts() -> None:
+    """A map on the wire may name a key twice; messages in pieces are one."""
+    mesh = Mesh(Parts())
+    first = workload("a", "10.1.0.1", of=WEB, ports=((80, 1), (81, 2)))
+    last = workload("a", "10.1.0.1", of=("default/db", WEB), ports=((80, 8080),))
+    scanned(mesh, [entry(encoded(first) + encoded(last), first.uid)])
+    asked = Asked(WEB, "", addr.parse("10.9.0.1"), True, False, Families.AUTOMATIC)
+    chosen = mesh.select(asked)
+    assert chosen is not None
+    assert chosen.kinds == ((last.memberships[1].ports, 1),)
+    assert mesh.workloads[first.uid].memberships == last.memberships
+    assert len(mesh.members[WEB]) == 1
 
 
 def test_a_row_is_made_again_only_when_the_workload_changed() -> None:

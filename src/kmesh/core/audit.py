@@ -16,7 +16,7 @@ from kmesh.core.commands import CIDR, EXEMPT, PREFIX, ROW, SLOT
 from kmesh.core.plan import row, stamp
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from kmesh.core.plan import Realised
     from kmesh.core.tables import Tables
@@ -37,13 +37,13 @@ class Kind(StrEnum):
 class Picture(NamedTuple):
     """One table as the planner believes that it lies in the kernel.
 
-    ``keys`` are the rows that it believes in, ``planned`` gives the bytes of one (None: no row),
-    ``found`` is told what really lies there. While ``settled`` is False the planner does not know
-    itself. Of a table that ``counts`` only the presence of a row is planned.
+    ``keys`` are the rows that it believes in when it is called, ``planned`` gives the bytes of one
+    (None: no row), ``found`` is told what really lies there. While ``settled`` is False the planner
+    does not know itself. Of a table that ``counts`` only the presence of a row is planned.
     """
 
     table: str
-    keys: Callable[[], Collection[bytes]]
+    keys: Callable[[], Iterable[bytes]]
     planned: Callable[[bytes], bytes | None]
     found: Callable[[bytes, bytes | None, float], None]
     settled: Callable[[], bool]
@@ -96,7 +96,7 @@ class Sweep:
             some = list(islice(self._rows, SLICE))
             if some:
                 return len(some), self._walk(some)
-            self._walked, self._keys = True, iter(list(self._picture.keys()))
+            self._walked, self._keys = True, iter(self._picture.keys())
         keys = list(islice(self._keys, SLICE))
         if not keys:
             return None

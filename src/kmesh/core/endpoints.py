@@ -18,7 +18,7 @@ from kmesh.core.roster import Asked
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from kmesh.core.model import Membership, Port, Profile, Service, Workload
+    from kmesh.core.model import Port, Profile, Service, Workload
     from kmesh.core.roster import Chosen
     from kmesh.core.store import Frontend, Store
 
@@ -41,21 +41,22 @@ class Selection(NamedTuple):
 
 
 def target_port(service: Service, port: Port, workload: Workload) -> int:
-    """The endpoint's port for a service port; 0 when it has none."""
-    return target_of(service, port, workload.memberships)
-
-
-def target_of(service: Service, port: Port, memberships: tuple[Membership, ...]) -> int:
-    """As ``target_port``, for all endpoints with these memberships.
+    """The endpoint's port for a service port; 0 when it has none.
 
     The endpoint's own mapping, else the service's target. An application tunnel makes up for a
     missing port only on the way from a waypoint, which this is not.
     """
-    for membership in memberships:
+    for membership in workload.memberships:
         if membership.service == service.key:
-            for own in membership.ports:
-                if own.service == port.service:
-                    return own.target
+            return target_of(port, membership.ports)
+    return port.target
+
+
+def target_of(port: Port, own: tuple[Port, ...]) -> int:
+    """As ``target_port``, for endpoints with these ports of their own."""
+    for each in own:
+        if each.service == port.service:
+            return each.target
     return port.target
 
 
@@ -105,7 +106,7 @@ class Endpoints:
             if not chosen.slots:
                 reason = Reason.FAMILY if chosen.wrong_family else Reason.NO_ENDPOINT
                 return Selection(b"", 0, reason)
-            targets = {target_of(self._service, port, kind) for kind, _ in chosen.kinds}
+            targets = {target_of(port, own) for own, _ in chosen.kinds}
             if len(targets) == 1 and 0 not in targets:
                 return Selection(chosen.slots, targets.pop(), Reason.BALANCED)
         return self._one_by_one(port)

@@ -37,8 +37,9 @@ from kmesh.core.commands import (
 from kmesh.core.plan import CONFIG_KEY, Realised, frontend_of, row, stamp
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping
 
+    from kmesh.core.plan import Segment
     from kmesh.core.steer import Steering
 
 LOST = Realised(DAMAGED, None)
@@ -63,12 +64,13 @@ def _always() -> bool:
 
 def _slots(steering: Steering) -> Picture:
     planner = steering.planner
-    known = planner.used()
+    known: dict[bytes, Segment] = {}
 
-    def keys() -> Collection[bytes]:
-        known.clear()
-        known.update(planner.used())
-        return known
+    def keys() -> Iterator[bytes]:
+        for segment in planner.used():
+            key = segment.base.to_bytes(4, "little")
+            known[key] = segment
+            yield key
 
     def planned(key: bytes) -> bytes | None:
         segment = known.get(key)
@@ -93,7 +95,7 @@ def _records(steering: Steering) -> Picture:
         planner.found(key, None if value is None else LOST, now)
         steering.again(frontend_of(key))
 
-    return Picture(VIP, lambda: planner.records, planned, found, _always)
+    return Picture(VIP, lambda: list(planner.records), planned, found, _always)
 
 
 def _cidrs(steering: Steering) -> Picture:
@@ -166,7 +168,9 @@ def _names(steering: Steering, table: str) -> Picture:
         return keys().get(key)
 
     found = _repairing(steering, table, planned)
-    return Picture(table, keys, planned, found, guards.settled, counts=table == VERDICT)
+    return Picture(
+        table, lambda: list(keys()), planned, found, guards.settled, counts=table == VERDICT
+    )
 
 
 def _words(steering: Steering) -> Picture:
@@ -177,7 +181,7 @@ def _words(steering: Steering) -> Picture:
         known.clear()
         for rules in sets.rules.values():
             known.update((base.to_bytes(4, "little"), raw) for base, raw in rules.words().items())
-        return known
+        return list(known)
 
     def found(key: bytes, _: bytes | None, __: float) -> None:
         words = WriteRows(int.from_bytes(key, "little"), known[key])
@@ -204,7 +208,7 @@ def _repairing(
 def _peers(steering: Steering) -> Picture:
     peers = steering.guards.peers
     return Picture(
-        PEER, lambda: peers.rows, lambda key: peers.rows.get(key),
+        PEER, lambda: list(peers.rows), lambda key: peers.rows.get(key),
         lambda key, value, _: peers.found(key, value), _always,
     )  # fmt: skip
 
@@ -237,7 +241,7 @@ def _mirror(steering: Steering, table: str, rows: Callable[[], dict[bytes, bytes
             rows()[key] = value
         steering.guards.mark()
 
-    return Picture(table, lambda: rows(), lambda key: rows().get(key), found, _always)
+    return Picture(table, lambda: list(rows()), lambda key: rows().get(key), found, _always)
 
 
 def _links(steering: Steering) -> Picture:

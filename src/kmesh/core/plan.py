@@ -89,9 +89,9 @@ class Planner:
         """Keys of the records that lead to a segment; looks at every record."""
         return [key for key, each in self.records.items() if each.segment == segment]
 
-    def used(self) -> dict[bytes, Segment]:
-        """Segments that records lead to, by the packed number of their first slot."""
-        return {each.base.to_bytes(4, "little"): each for each in self._users}
+    def used(self) -> list[Segment]:
+        """Segments that records lead to."""
+        return list(self._users)
 
     def uses(self, segment: Segment) -> bool:
         """Whether some record leads to a segment."""

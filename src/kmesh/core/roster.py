@@ -15,7 +15,7 @@ from kmesh.core.ids import Ids
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from kmesh.core.model import Families, Identity, Membership, Profile, Workload
+    from kmesh.core.model import Families, Identity, Port, Profile, Workload
 
 
 class Asked(NamedTuple):
@@ -32,10 +32,11 @@ class Asked(NamedTuple):
 
 class Chosen(NamedTuple):
     """Endpoints of a service: slots of 24 bytes with port and gen 0, sorted; of each kind of them
-    the memberships and the weight. Without slots, whether only for want of the family."""
+    the ports that it has for this service, and the weight. Without slots, whether only for want of
+    the family."""
 
     slots: bytes
-    kinds: tuple[tuple[tuple[Membership, ...], int], ...]
+    kinds: tuple[tuple[tuple[Port, ...], int], ...]
     wrong_family: bool
 
 

@@ -40,7 +40,8 @@ struct km_mesh_selection {
 	uint32_t count;
 	uint32_t wrong_family;
 	uint32_t parts; /* how many different shared parts they have: 0 when more than fit here */
-	struct km_bytes shared[8];
+	struct km_bytes ports[8]; /* for this service, as in a shared part */
+	uint32_t capacity[8];
 	uint32_t last_id;
 };
 

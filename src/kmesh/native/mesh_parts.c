@@ -53,6 +53,24 @@ static const uint8_t *memberships(const uint8_t *at)
 	return after(at, 3 + (way != 0) + (gate != 0));
 }
 
+struct km_bytes ports_for(const struct part *shared, const uint8_t *service, uint32_t size)
+{
+	uint32_t members = u32_at(shared->bytes + 12);
+	const uint8_t *counts = shared->bytes + 28, *ports = counts + 4 * members;
+	const uint8_t *at = memberships(shared->bytes), *end;
+	struct km_bytes found = { ports, 0 };
+
+	for (uint32_t i = 0; i < members; i++, at = end + 1) {
+		uint32_t bytes = 4 * u32_at(counts + 4 * i);
+
+		end = rawmemchr(at, SEPARATOR);
+		if (end - at == size && !memcmp(at, service, size))
+			found = (struct km_bytes){ ports, bytes }; /* the last of equal keys wins */
+		ports += bytes;
+	}
+	return found;
+}
+
 static bool has_key(const struct shared *shared, uint32_t key)
 {
 	for (uint32_t i = 0; i < shared->keys_count; i++)
@@ -87,6 +105,7 @@ uint32_t take_shared(struct km_mesh *mesh, const uint8_t *at, uint32_t size)
 		struct shared *shared = pool_at(&mesh->shareds, id);
 
 		shared->traits = u32_at(at);
+		shared->capacity = u32_at(at + 4);
 		read_keys(mesh, shared);
 		mesh->counts.shared++;
 	}

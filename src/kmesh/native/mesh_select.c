@@ -53,17 +53,19 @@ static bool usable(const struct km_mesh *mesh, uint32_t id, const struct entry *
 	return !(shared_at(mesh, mesh->entries[owned->owner])->traits & POD);
 }
 
-static void note_part(const struct km_mesh *mesh, const struct entry *entry, uint32_t *ids,
-		      struct km_mesh_selection *out)
+static void note_part(const struct km_mesh *mesh, const struct entry *entry,
+		      const struct text *service, uint32_t *ids, struct km_mesh_selection *out)
 {
-	const struct part *part = pool_at(&mesh->shareds, entry->shared);
+	const struct shared *shared = shared_at(mesh, entry);
 
 	for (uint32_t i = 0; i < out->parts; i++)
 		if (ids[i] == entry->shared)
 			return;
 	if (out->parts < PARTS) {
 		ids[out->parts] = entry->shared;
-		out->shared[out->parts] = (struct km_bytes){ part->bytes, part->size };
+		out->ports[out->parts] =
+			ports_for(&shared->part, service->part.bytes, service->part.size);
+		out->capacity[out->parts] = shared->capacity;
 	}
 	out->parts++;
 }
@@ -119,7 +121,7 @@ void km_mesh_select(struct km_mesh *mesh, const uint8_t *service, uint32_t servi
 			entry->id = ++last_id;
 			mesh->ids++;
 		}
-		note_part(mesh, entry, parts, out);
+		note_part(mesh, entry, text_at(mesh, key), parts, out);
 		put_slot(mesh, out->count++, addr, entry->id);
 	}
 	qsort(mesh->slots, out->count, SLOT, by_bytes);

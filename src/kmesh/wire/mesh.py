@@ -14,6 +14,7 @@ from kmesh._native import ffi, lib
 from kmesh.core.ids import MOST, Ids
 from kmesh.core.model import Families, Resource, Workload
 from kmesh.core.roster import Chosen
+from kmesh.wire import packed
 from kmesh.wire.table import Table
 
 if TYPE_CHECKING:
@@ -232,9 +233,10 @@ class Mesh:
         self.ids.took(out.last_id)
         if out.count and not out.parts:
             return None
-        kinds = [self.parts.shared(taken(out.shared[i])).rest for i in range(out.parts)]
+        ports, tables = packed.ports, self.parts.tables
+        kinds = [(ports(taken(out.ports[i]), tables), out.capacity[i]) for i in range(out.parts)]
         slots = bytes(ffi.buffer(out.slots, 24 * out.count)) if out.count else b""
-        return Chosen(slots, tuple([(k[0], k[3]) for k in kinds]), bool(out.wrong_family))  # type: ignore[misc]
+        return Chosen(slots, tuple(kinds), bool(out.wrong_family))
 
 
 class Workloads(Mapping[str, Workload]):

@@ -61,13 +61,14 @@ def _texts(data: bytes, start: int) -> list[str]:
     return str(data[start:-1], "utf-8", "surrogateescape").split("\udcff")
 
 
-def _ports(data: bytes, tables: Tables) -> tuple[Port, ...]:
-    ports = tables.ports.get(data)
-    if ports is None:
+def ports(data: bytes, tables: Tables) -> tuple[Port, ...]:
+    """Pairs of u16."""
+    found = tables.ports.get(data)
+    if found is None:
         numbers = iter(unpack(f"={len(data) // 2}H", data))
-        ports = tuple([Port(*pair) for pair in zip(numbers, numbers, strict=True)])
-        tables.ports.put(data, ports)
-    return ports
+        found = tuple([Port(*pair) for pair in zip(numbers, numbers, strict=True)])
+        tables.ports.put(data, found)
+    return found
 
 
 def _gateway(
@@ -82,12 +83,12 @@ def _gateway(
 
 
 def _memberships(
-    counts: tuple[int, ...], ports: bytes, texts: Iterator[str], tables: Tables
+    counts: tuple[int, ...], packed: bytes, texts: Iterator[str], tables: Tables
 ) -> tuple[Membership, ...]:
     # A map has no order and the last of equal keys wins.
     found, at = {}, 0
     for count in counts:
-        found[tables.texts.share(next(texts))] = _ports(ports[at : at + 4 * count], tables)
+        found[tables.texts.share(next(texts))] = ports(packed[at : at + 4 * count], tables)
         at += 4 * count
     rows = [Membership(key, found[key]) for key in sorted(found)]
     return tables.memberships.share(tuple(rows))
@@ -95,13 +96,13 @@ def _memberships(
 
 def shared(data: bytes, tables: Tables) -> Shared:
     """The part of a workload that replicas share."""
-    traits, capacity, tunnel_port, members, ports, way, way_port, gate, gate_port = (
+    traits, capacity, tunnel_port, members, port_count, way, way_port, gate, gate_port = (
         _SHARED.unpack_from(data)
     )
     at = _SHARED.size + 4 * members
     counts = unpack_from(f"={members}I", data, _SHARED.size)
-    port_bytes = data[at : at + 4 * ports]
-    at += 4 * ports
+    port_bytes = data[at : at + 4 * port_count]
+    at += 4 * port_count
     way_addr = data[at : at + 16]
     at += 16 * (way == _ADDRESS)
     gate_addr = data[at : at + 16]
@@ -125,11 +126,13 @@ def profile(data: bytes, tables: Tables) -> Profile:
 
 def service(data: bytes, tables: Tables) -> Service:
     """A whole service."""
-    vips, ports, scopes, way, way_port, mode, health, families, flags = _SERVICE.unpack_from(data)
+    vips, port_count, scopes, way, way_port, mode, health, families, flags = _SERVICE.unpack_from(
+        data
+    )
     at = _SERVICE.size
     vip_ends = range(at + 16, at + 17 * vips, 17)
     at += 17 * vips
-    ports_at, at = at, at + 4 * ports
+    ports_at, at = at, at + 4 * port_count
     scopes_at, at = at, at + scopes
     texts = iter(_texts(data, at + 16 * (way == _ADDRESS)))
     key, namespace, hostname = next(texts), next(texts), next(texts)
@@ -142,7 +145,7 @@ def service(data: bytes, tables: Tables) -> Service:
             kept(namespace) or tables.texts.put(namespace, namespace),
             hostname,
             tuple([_NEW(Vip, (next(texts), data[e - 16 : e], data[e])) for e in vip_ends]),
-            _ports(data[ports_at:scopes_at], tables),
+            ports(data[ports_at:scopes_at], tables),
             _MODES[mode],
             tuple([_SCOPES[value] for value in data[scopes_at:at]]) if scopes else (),
             health == 1,

@@ -22,7 +22,7 @@ struct text {
 struct shared {
 	struct part part;
 	uint32_t workloads; /* that are in the mesh now */
-	uint32_t traits;
+	uint32_t traits, capacity;
 	uint32_t keys_count;
 	uint32_t *keys; /* texts, each once */
 };
@@ -122,6 +122,8 @@ uint32_t take_profile(struct km_mesh *mesh, const uint8_t *at, uint32_t size);
 void drop_shared(struct km_mesh *mesh, uint32_t id);
 void drop_profile(struct km_mesh *mesh, uint32_t id);
 void touch(struct km_mesh *mesh, const struct entry *entry);
+/* The ports that a shared part has for one of its services. */
+struct km_bytes ports_for(const struct part *shared, const uint8_t *service, uint32_t size);
 
 /* mesh_owners.c */
 void own(struct km_mesh *mesh, uint32_t id, const struct entry *entry);
