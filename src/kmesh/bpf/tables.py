@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from errno import E2BIG, ENOSPC
 from itertools import groupby
+from struct import Struct
 from typing import TYPE_CHECKING, TypeVar
 
 from kmesh.abi.layout import (
     CIDR_SIZE,
-    HOOKS,
     REASONS,
     ROW_SIZE,
     SLOT_SIZE,
@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from kmesh.core.commands import Op
 
 REASON = "km_reason"
+ENOTSUPP = 524  # the kernel's own, which errno does not know
 LIMITS = {
     VIP: "--max-vips", CIDR: "--max-cidrs", ENROL: "--max-pods", POD: "--max-pods",
     GUARD: "--max-guards", PREFIX: "--max-policy-values", MATCH: "--max-policy-values",
@@ -185,13 +186,19 @@ class KernelTables:
 
     def reasons(self) -> dict[tuple[Hook, Reason], int]:
         """How often each program ended for each reason, over all CPUs; zeros left out."""
-        size = 8 * lib.possible_cpus()
+        fd, counters = self._plane.maps[REASON], Struct(f"<{lib.possible_cpus()}Q")
         counts: dict[tuple[Hook, Reason], int] = {}
-        for index in range(HOOKS * REASONS):
-            raw = lib.lookup(self._plane.maps[REASON], index.to_bytes(4, "little"), size) or b""
-            total = sum(int.from_bytes(raw[i : i + 8], "little") for i in range(0, size, 8))
+        try:
+            found = list(lib.rows(fd))
+        except BpfError as error:  # arrays of every CPU have no batches before Linux 5.13
+            if error.errno != ENOTSUPP:
+                raise
+            found = list(lib.walk(fd))
+        for key, raw in found:
+            total = sum(counters.unpack(raw))
             if total:
-                counts[Hook(index // REASONS), Reason(index % REASONS)] = total
+                hook, reason = divmod(int.from_bytes(key, "little"), REASONS)
+                counts[Hook(hook), Reason(reason)] = total
         return counts
 
     def verdicts(self) -> dict[tuple[int, Verdict], int]:
