@@ -90,7 +90,7 @@ def report(options: argparse.Namespace, found: dict[str, Any], upb: float) -> di
         "peak_rss_mib": after["process"]["peak_rss_kib"] / 1024,
     }
     goals = {
-        "cold_cpu_ratio": "<= 5", "cold_peak_rss_mib": "<= 180",
+        "cold_cpu_ratio": "<= 4", "cold_peak_rss_mib": "<= 150",
         "cold_longest_stall_cpu_ms": "<= 10", "visible_p99_ms": "<= 20",
         "churn_longest_stall_cpu_ms": "<= 10",
     }  # fmt: skip
