@@ -50,7 +50,7 @@ class Plan(NamedTuple):
     connections: int
 
 
-FULL, QUICK = Plan(9, 200, 1000, 10_000), Plan(2, 60, 50, 500)
+FULL, QUICK = Plan(25, 300, 1000, 10_000), Plan(2, 60, 50, 500)
 
 
 class Door:

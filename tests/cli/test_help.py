@@ -11,7 +11,19 @@ from pathlib import Path
 
 import pytest
 
-from kmesh.cli import bundle, check, complete, diff, doctor, explain, layout, tail
+from kmesh.cli import (
+    bundle,
+    check,
+    complete,
+    diff,
+    doctor,
+    explain,
+    layout,
+    tail,
+    top,
+    uninstall,
+    why,
+)
 from kmesh.cli.main import main
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -21,7 +33,7 @@ DOCS = Path(__file__).parents[2] / "docs" / "cli.md"
 def parsers() -> dict[str, argparse.ArgumentParser]:
     """The commands by name."""
     commands = argparse.ArgumentParser(prog="kmesh", **layout.shape("", "")).add_subparsers()
-    for module in (check, doctor, tail, bundle, explain, diff):
+    for module in (check, doctor, tail, bundle, explain, diff, top, uninstall, why):
         module.add_parser(commands)
     complete.add_parser(commands, "kmesh")
     found: dict[str, argparse.ArgumentParser] = dict(commands.choices)

@@ -6,7 +6,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from kmesh.cli import client
+from kmesh.cli import client, layout
 from kmesh.cli.console import out, show_error, show_json
 from kmesh.errors import KmeshError
 
@@ -14,8 +14,7 @@ if TYPE_CHECKING:
     import argparse
 
 MOST_ROWS = 1000
-EPILOG = """\
-examples:
+EXAMPLES = """\
   kmesh top                        live; the keys are shown in the last line
   kmesh top --once --sort failed   one table, the services with most failures first
   kmesh top -o json | jq '.services.rows[] | select(.state != "ok")'
@@ -28,16 +27,13 @@ does not count; it is not nought.
 
 def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     """Add the sub-command."""
-    from argparse import RawDescriptionHelpFormatter
-
-    parser = subparsers.add_parser(
-        "top",
-        help="services and workloads of this node, live: connections, bytes, failed, refused",
-        description="Asks the agent every second and shows what the services and workloads of this "
-        "node do: connections, bytes, failed and refused connections, round-trip times.",
-        epilog=EPILOG,
-        formatter_class=RawDescriptionHelpFormatter,
-    )
+    parser = layout.command(
+        subparsers, "top",
+        "services and workloads of this node, live: connections, bytes, failed, refused",
+        "Asks the agent every second and shows what the services and workloads of this node do: "
+        "connections, bytes, failed and refused connections, round-trip times.",
+        EXAMPLES,
+    )  # fmt: skip
     parser.add_argument(
         "what", nargs="?", choices=("services", "workloads"), default="services",
         help="what to begin with (default: %(default)s)",

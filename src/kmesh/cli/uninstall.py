@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from kmesh.cli import layout
 from kmesh.cli.console import out, show_error, show_json
 from kmesh.errors import KmeshError
 
-EPILOG = """\
-examples:
+if TYPE_CHECKING:
+    import argparse
+
+EXAMPLES = """\
   kmesh uninstall             remove links, pins and state; traffic goes as without a mesh
   kmesh uninstall --verify    and look into the kernel whether all of it is gone
 """
@@ -28,14 +30,17 @@ class LeftBehind(KmeshError):
 
 def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     """Add the sub-command."""
-    parser = subparsers.add_parser(
-        "uninstall",
-        help="detach the programs and remove every pin: the only thing that does",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--bpf-fs-path", default="/sys/fs/bpf", help="default: %(default)s")
-    parser.add_argument("--run-dir", default="/run/kmesh", help="default: %(default)s")
+    parser = layout.command(
+        subparsers, "uninstall",
+        "detach the programs and remove every pin: the only thing that does",
+        "Takes everything out of the kernel that agents put there: links, filters, programs, maps, "
+        "and their state. Established connections go on; new ones are steered and judged no more.",
+        EXAMPLES,
+    )  # fmt: skip
+    parser.add_argument("--bpf-fs-path", default="/sys/fs/bpf", metavar="DIR",
+                        help="the agent's bpffs (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--run-dir", default="/run/kmesh", metavar="DIR",
+                        help="directory of the agent's state (default: %(default)s)")  # fmt: skip
     parser.add_argument(
         "--verify", action="store_true", help="fail unless all of it is gone from the kernel"
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kmesh.abi.layout import Reason
-from kmesh.cli import client
+from kmesh.cli import client, layout
 from kmesh.cli.console import out, show_error, show_json
 from kmesh.core.spelt import REASONS
 from kmesh.errors import KmeshError
@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 
 SHOWN = 20
 ALLOWED = "allowed"
-EPILOG = """\
-examples:
+EXAMPLES = """\
   kmesh why shop/frontend cart.shop:80        a pod and a service by name
   kmesh why 10.0.0.7 10.96.0.10:80            addresses
   kmesh why 10.0.0.7 10.0.0.9:8080            straight to a pod: who lets it in
@@ -34,17 +33,14 @@ differs.
 
 def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     """Add the sub-command."""
-    from argparse import RawDescriptionHelpFormatter
-
-    parser = subparsers.add_parser(
-        "why",
-        help="where a connection goes and why: service, endpoints, policy, each layer",
-        description="Explains one connection: the address that was dialled, the service behind it, "
-        "why each endpoint is chosen or not, which policy decides, and where the kernel's tables "
-        "differ from what is wanted.",
-        epilog=EPILOG,
-        formatter_class=RawDescriptionHelpFormatter,
-    )
+    parser = layout.command(
+        subparsers, "why",
+        "where a connection goes and why: service, endpoints, policy, each layer",
+        "Explains one connection: the address that was dialled, the service behind it, why each "
+        "endpoint is chosen or not, which policy decides, and where the kernel's tables differ "
+        "from what is wanted.",
+        EXAMPLES,
+    )  # fmt: skip
     parser.add_argument("source", help="the client: an address, namespace/pod, or a workload's uid")
     parser.add_argument(
         "destination",
@@ -54,7 +50,8 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     parser.add_argument(
         "--bundle", type=Path, metavar="FILE", help="ask a bundle of kmesh bundle, not an agent"
     )
-    parser.add_argument("-o", "--output", choices=("text", "json"), default="text")
+    parser.add_argument("-o", "--output", choices=("text", "json"), default="text",
+                        help="text or json (default: text)")  # fmt: skip
     client.add_options(parser)
 
 
