@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 import anyio
@@ -98,8 +98,9 @@ class Proxy:
     async def _pass(
         self, source: asyncio.StreamReader, target: asyncio.StreamWriter, tasks: anyio.abc.TaskGroup
     ) -> None:
-        while data := await source.read(1 << 16):
-            target.write(data)
+        with suppress(ConnectionError):  # an end that goes while something is written to it
+            while data := await source.read(1 << 16):
+                target.write(data)
         tasks.cancel_scope.cancel()
 
     async def _frames(
@@ -110,7 +111,9 @@ class Proxy:
             try:
                 head = await source.readexactly(9)
                 body = await source.readexactly(int.from_bytes(head[:3], "big"))
-            except asyncio.IncompleteReadError:
+            except (asyncio.IncompleteReadError, ConnectionError):
+                return
+            if target.is_closing():  # uvloop raises RuntimeError when it is written to
                 return
             seen += head[3] == DATA
             if most is not None and seen == most:

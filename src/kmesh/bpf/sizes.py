@@ -29,6 +29,7 @@ class Sizes(NamedTuple):
     events: int = 1 << 20  # bytes
     logs: int = 1 << 18  # bytes
     traffic: int = 1 << 14
+    denials: int = 1 << 12  # pairs whose denials share a record
     avoid: int = 1 << 10
     gone: int = 1 << 10
 
@@ -41,7 +42,7 @@ class Sizes(NamedTuple):
             "km_guard": self.guards, "km_row": self.rows, "km_prefix": self.matches,
             "km_match": self.matches, "km_peer": self.peers, "km_exempt": self.exempt,
             "km_verdict": 4 * self.policies, "km_policy": self.policies,
-            "km_denial": self.flows, "km_udp_out": self.replies, "km_events": self.events,
+            "km_denial": self.denials, "km_udp_out": self.replies, "km_events": self.events,
             "km_traffic": self.traffic, "km_logs": self.logs,
             "km_avoid": self.avoid, "km_gone": self.gone,
         }  # fmt: skip
