@@ -268,7 +268,7 @@ async def test_half_an_answer_never_looks_whole(kind: str, tmp_path: Path) -> No
 
 
 async def test_a_client_that_says_nothing_is_let_go(kind: str, tmp_path: Path) -> None:
-    async with placed(kind, tmp_path, head=0.2) as place:
+    async with placed(kind, tmp_path, head=1.0) as place:
         assert await place.say(b"GET /show HTTP/1.1\r\nHost: local") == b""
         assert place.statistics().late == 1
         assert (await place.ask()).status == 200
