@@ -160,7 +160,6 @@ def test_goals_of_policies(change: dict[str, float], missed: list[int]) -> None:
 
 
 def test_the_readme_and_its_charts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("matplotlib")
     from benchmarks import report
 
     for name, results in (("mesh", mesh()), ("scale", scale()), ("authz", authz())):
