@@ -15,6 +15,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from kmesh import _native
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -73,7 +75,10 @@ def make(directory: Path, variant: Variant) -> Path:
     """Build the variant below ``directory``; the folder to put on PYTHONPATH. Raises ValueError
     when an edit does not apply, CalledProcessError when it does not compile."""
     source, tools = directory / "src", directory / "tools"
-    shutil.copytree(ROOT / "src", source, ignore=shutil.ignore_patterns("__pycache__", "*.bpf.o"))
+    built = ("__pycache__", "*.bpf.o", "_native*.so")
+    shutil.copytree(ROOT / "src", source, ignore=shutil.ignore_patterns(*built))
+    extension = Path(_native.__file__)
+    shutil.copy(extension, source / "kmesh" / extension.name)
     tools.mkdir()
     shutil.copy(ROOT / "tools/gen_layout.py", tools)
     folder = source / "kmesh/bpf_c"
