@@ -98,7 +98,7 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
         return refusal(request, error)
     except ConnectionError:
         raise
-    except Exception:
+    except Exception:  # one request's fault must not take the connection down without an answer
         if request.writer.output_size > 0:
             raise
         log.exception("no answer to %s %s", request.method, request.path)
