@@ -9,6 +9,7 @@ import http.client
 import json
 import socket
 import sys
+import tempfile
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -122,7 +123,7 @@ def start(
     """An agent that ends with the stage; ``name`` is unique on the stage, ``pods`` the cgroup that
     its programs are attached to, by default an empty one."""
     pods, own = pods or stage.cgroup(f"{name}-pods"), stage.cgroup(name)
-    run_dir = stage.folder / f"{name}-run"
+    run_dir = Path(tempfile.mkdtemp(prefix="", dir=stage.folder))  # a socket's path has 107 bytes
     command = [
         sys.executable, "-m", "kmesh", "daemon",
         "--run-dir", str(run_dir),

@@ -108,10 +108,10 @@ def test_tables(tmp_path: Path) -> None:
 def test_a_signal_leaves_nothing(
     tmp_path: Path, name: str, part: str, number: signal.Signals
 ) -> None:
-    process = start(name, tmp_path)
-    wait_for((cgroup(process.pid) / part).exists)
-    process.send_signal(number)
-    _, errors = process.communicate(timeout=60)
+    with start(name, tmp_path) as process:
+        await_part(process, part)
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=60)
     assert process.returncode == 1
     assert f"stopped by {number.name}" in errors
     assert list(tmp_path.iterdir()) == []
@@ -129,6 +129,15 @@ def test_after_a_kill_nothing_runs_and_the_next_run_tidies(tmp_path: Path) -> No
     (tmp_path / "again").mkdir()
     whole("tables", tmp_path / "again")
     assert not cgroup(process.pid).exists()
+
+
+def await_part(process: subprocess.Popen[str], part: str) -> None:
+    """Until a part of a run is there.
+
+    Raises AssertionError: the run ended before, with what it said.
+    """
+    wait_for(lambda: (cgroup(process.pid) / part).exists() or process.poll() is not None)
+    assert process.poll() is None, process.communicate()
 
 
 def await_servers(process: subprocess.Popen[str]) -> None:

@@ -81,7 +81,8 @@ def test_every_outcome_is_counted_as_what_it_is(
     found = dial(program, pod, pair)
     names = ("made", "refused", "failed", "misrouted", "violations", "lost")
     expected = {counted, *(["made"] if counted == "misrouted" else [])}
-    assert {name for name in names if found[name]} == expected
+    late = {"refused"} if pair.startswith("udp/no") else set()  # silence says it: here, or too slow
+    assert expected <= {name for name in names if found[name]} <= expected | late
     assert bool(found["samples"]) == bool(sample)
     assert all(each.endswith(sample) for each in found["samples"])
 
