@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from kmesh.core import addr
-from kmesh.core.commands import CIDR, ENROL, GUARD, POD, VIP
-from kmesh.core.differences import KINDS, LAYERS, Apart, Wanted, compare
+from kmesh.core.apart import KINDS, LAYERS, Apart
+from kmesh.core.commands import CIDR, ENROL, EXEMPT, GUARD, LINK, MATCH, OWN, PEER, POD, VIP
+from kmesh.core.differences import Wanted, compare
 from kmesh.core.model import Rejected, Resource
 from kmesh.core.pictures import pictures
 from kmesh.core.plan import Realised
 from kmesh.core.row_names import describe
 from tests.core.meshes import WEB, service, uid, workload
-from tests.core.test_audit import COOKIE, POLICY, Rig
+from tests.core.test_audit import COOKIE, POLICY, RULE, Rig
+from tests.core.test_law import slices
 
 if TYPE_CHECKING:
-    from kmesh.core.model import Service, Workload
+    from kmesh.core.model import Authorization, Service, Workload
 
 PORT_80 = f"10.9.0.1 port 80 of {WEB}"
 
@@ -40,6 +42,13 @@ class Node(Rig):
 
     def send(self, name: str, value: Workload | Service | Rejected) -> None:
         self.held[name] = Resource(name, "1", b"", value)
+
+    def say(self, name: str, policy: Authorization | None) -> None:
+        """Send a policy, or (None) that it is no more, and let the planner know."""
+        self.steer.put_policies([(name, policy)])
+        self.policies.pop(name, None)
+        if policy is not None:
+            self.policies[name] = Resource(name, "1", b"", policy)
 
     def diff(self) -> list[Apart]:
         wanted = Wanted(self.held, self.policies, self.refused, lambda: self.waiting)
@@ -143,7 +152,8 @@ def test_an_enrolment_that_nobody_wants() -> None:
     del node.steer.pods.wanted[COOKIE]
     found = [each for each in node.diff() if each.second == "planned"]
     assert {(each.table, each.kind) for each in found} == {
-        (ENROL, "unplanned"), (POD, "unplanned"),
+        (ENROL, "unplanned"), (POD, "unplanned"), (GUARD, "unplanned"), (OWN, "unplanned"),
+        (LINK, "unplanned"),
     }  # fmt: skip
 
 
@@ -155,6 +165,100 @@ def test_a_pod_that_is_closed_says_why() -> None:
     (found,) = [each for each in node.diff() if each.kind == "closed"]
     assert (found.table, found.what) == (GUARD, uid("a"))
     assert found.why == "waiting for default/later"
+
+
+def altered(*ports: int) -> Authorization:
+    rule = RULE._replace(destination_ports=ports)
+    return POLICY._replace(rules=(((rule,),),))
+
+
+def policies(node: Node) -> list[tuple[str, ...]]:
+    """What differs between desired and planned about policies, without the reason."""
+    return [each[2:5] for each in node.diff() if each.second == "planned"]
+
+
+def test_policies_that_are_planned_otherwise() -> None:
+    node, other = Node(), POLICY._replace(key="default/q")
+    guards = node.steer.guards
+    pod = uid("a")
+    cases: tuple[tuple[str, Authorization | None, str], ...] = (
+        (POLICY.key, altered(81), "altered"),
+        (POLICY.key, None, "unplanned"),
+        (other.key, other, "missing"),
+    )
+    for name, put, kind in cases:
+        before = guards.index.policies.get(name)
+        node.say(name, put)
+        found = [each for each in node.diff() if each.second == "planned"]
+        assert found == [Apart("desired", "planned", "policies", f"{name} of {pod}", kind,
+                               "the writer has not come to it yet")]  # fmt: skip
+        guards.failing = "km_match: no space"
+        assert [each.why for each in node.diff() if each.second == "planned"] == [guards.failing]
+        guards.failing = ""
+        node.settle()
+        assert node.diff() == []
+        node.say(name, before)
+        node.settle()
+        assert node.diff() == []
+
+
+def test_what_guards_a_pod_is_compared_row_by_row() -> None:
+    node = Node()
+    guards, key = node.steer.guards, COOKIE.to_bytes(8, "little")
+    at, pod = f"10.1.0.1 of {uid('a')}", f"{uid('a')} (namespace {COOKIE})"
+    address = addr.parse("10.1.0.1")
+    guards.place(COOKIE, (4).to_bytes(4, "little"))
+    node.settle()
+    every: tuple[tuple[dict[Any, bytes], Any, str, str], ...] = (
+        (guards.guards, address, GUARD, at),
+        (guards.own.rows, key, OWN, pod),
+        (guards.peers.rows, address, PEER, at),
+        (guards.links, COOKIE, LINK, pod),
+    )
+    for rows, mine, table, name in every:
+        value = rows.pop(mine)
+        assert policies(node) == [(table, name, "missing")]
+        rows[mine] = value[:-1] + b"\7"
+        assert policies(node) == [(table, name, "altered")]
+        rows[mine] = value
+        assert node.diff() == []
+    more: tuple[tuple[dict[Any, bytes], Any, str, str], ...] = (
+        (guards.guards, addr.parse("10.1.0.99"), GUARD, "10.1.0.99"),
+        (guards.own.rows, bytes(8), OWN, "nobody's (namespace 0)"),
+        (guards.peers.rows, addr.parse("10.1.0.99"), PEER, "10.1.0.99"),
+        (guards.links, 9, LINK, "nobody's (namespace 9)"),
+    )
+    for rows, extra, table, name in more:
+        rows[extra] = b"-"
+        assert policies(node) == [(table, name, "unplanned")]
+        del rows[extra]
+    (cidr,) = guards.exempted
+    guards.exempted = set()
+    assert policies(node) == [(EXEMPT, "10.7.0.0/24", "missing")]
+    guards.exempted = {cidr, (addr.parse("10.8.0.0"), 120)}
+    assert policies(node) == [(EXEMPT, "10.8.0.0/24", "unplanned")]
+
+
+def test_policies_before_their_first_answer_is_whole() -> None:
+    node = Node()
+    node.steer.guards.started = False
+    (found,) = [each for each in node.diff() if each.second == "planned"]
+    assert (found.table, found.what, found.kind) == ("policies", "all", "waiting")
+
+
+def test_sets_that_rest_before_they_are_dropped_are_no_difference() -> None:
+    node = Node()
+    guards, changed = node.steer.guards, altered(81)
+    node.say(POLICY.key, changed)
+    slices(node.steer, node.kernel, node.now)
+    assert guards.idle()
+    assert not guards.settled()
+    assert node.diff() == []
+    rows = node.kernel.tables[MATCH]
+    mine = sorted(guards.sets.rules[(changed,)].values)
+    key = next(key for table, key in mine if table == MATCH)
+    del rows[key]
+    assert node.only()[:3] + node.only()[4:5] == ("planned", "kernel", MATCH, "missing")
 
 
 @pytest.mark.parametrize("table", [VIP, CIDR, ENROL, POD, GUARD])

@@ -8,18 +8,9 @@ from kmesh.cli.bundle.read import Bundle
 from kmesh.cli.bundle.replay import differences as changes
 from kmesh.cli.bundle.replay import replay
 from kmesh.cli.diff import Found
+from kmesh.core.apart import DESIRED, FRONTENDS, KERNEL, REJECTED, RESOURCES, ROWS, XDS, Apart
 from kmesh.core.commands import CIDR, CONFIG, ENROL, POD, VIP
-from kmesh.core.differences import (
-    DESIRED,
-    FRONTENDS,
-    KERNEL,
-    REJECTED,
-    RESOURCES,
-    ROWS,
-    XDS,
-    Apart,
-    of_ops,
-)
+from kmesh.core.differences import of_ops
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,8 +11,26 @@ from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from kmesh.abi.layout import SLOT_SIZE
+from kmesh.core.apart import (
+    DESIRED,
+    FAILING,
+    FRONTENDS,
+    KERNEL,
+    NOT_YET,
+    PLANNED,
+    PODS,
+    REJECTED,
+    RESOURCES,
+    ROWS,
+    WAITING,
+    XDS,
+    Apart,
+    Step,
+    how,
+)
 from kmesh.core.audit import Kind, Sweep
-from kmesh.core.commands import GUARD, VIP, Drop, Put
+from kmesh.core.commands import VIP, Drop, Put
+from kmesh.core.guard_differences import guarded
 from kmesh.core.model import Rejected
 from kmesh.core.pictures import pictures
 from kmesh.core.route_shape import prefix
@@ -21,39 +39,14 @@ from kmesh.core.row_names import describe
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 
+    from kmesh.core.audit import Picture
     from kmesh.core.commands import Op
     from kmesh.core.model import Resource
     from kmesh.core.steer import Steering
     from kmesh.core.store import Frontend
     from kmesh.core.tables import Tables
 
-XDS, DESIRED, PLANNED, KERNEL = "xds", "desired", "planned", "kernel"
-LAYERS = (XDS, DESIRED, PLANNED, KERNEL)
-REJECTED, WAITING, FAILING, CLOSED = "rejected", "waiting", "failing", "closed"
-KINDS = (*map(str, Kind), REJECTED, WAITING, FAILING, CLOSED)
-RESOURCES, FRONTENDS, PODS, ROWS = "resources", "addresses", "pods", "rows"
 SLICE, SLICE_ENDPOINTS = 256, 500
-NOT_YET = "the writer has not come to it yet"
-
-
-class Apart(NamedTuple):
-    """Two neighbouring layers disagree about ``what`` of a table, or of the resources; ``kind`` is
-    how the second differs from the first."""
-
-    first: str
-    second: str
-    table: str
-    what: str
-    kind: str
-    why: str = ""
-
-
-class Step(NamedTuple):
-    """One slice: ``looked`` things of a sort were compared."""
-
-    sort: str
-    looked: int
-    found: list[Apart]
 
 
 class Wanted(NamedTuple):
@@ -73,16 +66,23 @@ def compare(steering: Steering, tables: Tables, wanted: Wanted) -> Iterator[Step
     yield from pods(steering)
     yield from guarded(steering)
     for picture in pictures(steering):
-        if not picture.settled():
-            continue  # told as waiting already
-        sweep = Sweep(picture, tables)
-        while picture.settled() and (step := sweep.step()) is not None:
-            looked, different = step
-            yield Step(ROWS, looked, [
-                Apart(PLANNED, KERNEL, each.table, describe(steering, each.table, each.key),
-                      str(each.kind))
-                for each in different
-            ])  # fmt: skip
+        yield from _written(steering, Sweep(picture, tables), picture)
+
+
+def _written(steering: Steering, sweep: Sweep, picture: Picture) -> Iterator[Step]:
+    """A table as it is planned against what lies there. Rows that no set of policies needs any
+    more rest before they are dropped: meanwhile more may lie there than is planned."""
+    while picture.settled() or not steering.guards.busy():  # else told as waiting already
+        step = sweep.step()
+        if step is None:
+            return
+        looked, different = step
+        settled = picture.settled()
+        yield Step(ROWS, looked, [
+            Apart(PLANNED, KERNEL, each.table, describe(steering, each.table, each.key),
+                  str(each.kind))
+            for each in different if settled or each.kind is not Kind.UNPLANNED
+        ])  # fmt: skip
 
 
 def resources(steering: Steering, wanted: Wanted) -> Iterator[Step]:
@@ -116,7 +116,7 @@ def _held(
                 value = None if resource is None else resource.value
                 if isinstance(value, Rejected) or value is mine or value == mine:
                     continue
-                kind = _kind(value, mine)
+                kind = how(value, mine)
                 if extra and kind is not Kind.UNPLANNED:
                     continue  # told already
                 if waits():
@@ -160,7 +160,7 @@ def _frontend(steering: Steering, frontend: Frontend) -> list[Apart]:
     have = {key: planner.records[key].target for key in planner.frontends.get(frontend, ())}
     return [
         Apart(DESIRED, PLANNED, VIP, describe(steering, VIP, key),
-              str(_kind(wanted.get(key), have.get(key))))
+              str(how(wanted.get(key), have.get(key))))
         for key in sorted({*wanted, *have})
         if wanted.get(key) != have.get(key)
     ]  # fmt: skip
@@ -183,21 +183,6 @@ def pods(steering: Steering) -> Iterator[Step]:
         yield Step(PODS, len(some), found)
 
 
-def guarded(steering: Steering) -> Iterator[Step]:
-    """What keeps policies from being enforced as they were sent."""
-    guards = steering.guards
-    found = [
-        Apart(DESIRED, PLANNED, GUARD, pod.uid, CLOSED, pod.why)
-        for pod in guards.pods_guarded.values()
-        if pod.why
-    ]
-    if guards.failing:
-        found.append(Apart(DESIRED, PLANNED, GUARD, "policies", FAILING, guards.failing))
-    elif not (guards.started and guards.idle()):
-        found.append(Apart(DESIRED, PLANNED, GUARD, "policies", WAITING, NOT_YET))
-    yield Step(PODS, 0, found)
-
-
 def of_ops(
     steering: Steering,
     ops: Iterable[Op],
@@ -217,9 +202,3 @@ def of_ops(
             kind = Kind.ALTERED if command.key in keys(command.table) else Kind.MISSING
         found.append(Apart(*layers, command.table, what, str(kind)))
     return found
-
-
-def _kind(first: object, second: object) -> Kind:
-    if second is None:
-        return Kind.MISSING
-    return Kind.UNPLANNED if first is None else Kind.ALTERED

@@ -140,8 +140,13 @@ class Guards:
 
     def settled(self) -> bool:
         """Whether the sets in the kernel are exactly those that are known here."""
-        busy = self._dirty or self._running or self._slice or self._repairs
-        return self.started and not busy and self.sets.settled()
+        return not self.busy() and self.sets.settled()
+
+    def busy(self) -> bool:
+        """Whether something is known that the kernel does not hold yet."""
+        return not self.started or bool(
+            self._dirty or self._running or self._slice or self._repairs
+        )
 
     def idle(self) -> bool:
         """Whether all that is known is in the kernel."""
@@ -204,7 +209,7 @@ class Guards:
         if source == destination or any(covers(each, source) for each in (*self.exempt, *LOOPBACK)):
             return Verdict(Reason.EXEMPT)
         applicable = self.index.of(workload)
-        closed = self._closing(applicable)
+        closed = self.closing(applicable)
         if closed is not None:
             return Verdict(closed)
         peer = self.peers.owner(source)
@@ -259,7 +264,7 @@ class Guards:
             if workload.traits & HOST_NETWORK:
                 guarded[cookie] = outside(cookie, uid, applicable)
                 continue
-            reason = self._closing(applicable)
+            reason = self.closing(applicable)
             content = None if reason else applicable.policies
             wanted[cookie] = content
             why = self.sets.closed.get(applicable.policies, "")
@@ -267,7 +272,8 @@ class Guards:
         self.pods_guarded = guarded
         return wanted
 
-    def _closing(self, applicable: Applicable) -> Reason | None:
+    def closing(self, applicable: Applicable) -> Reason | None:
+        """Why a pod of these policies lets nobody in; None when the policies decide."""
         if applicable.missing and not self._missing_open:
             return Reason.WAITING
         return Reason.OVER_CAPACITY if applicable.policies in self.sets.closed else None
@@ -283,11 +289,16 @@ class Guards:
         for cookie, uid in self._pods.wanted.items():
             workload = self._store.workloads.get(uid)
             if workload is None:  # its connections are nobody's now: what is open is closed
-                mine = [addr for addr, value in self.guards.items() if self._belongs(value, uid)]
+                mine = [addr for addr, value in self.guards.items() if self.belongs(value, uid)]
             else:
                 mine = self._addresses(workload)
             if mine:
-                record = self._record(cookie, uid, wanted.get(cookie))
+                content = wanted.get(cookie)
+                if content:
+                    set_ = self.sets.rules[content].id
+                    self.pods_guarded[cookie] = self.pods_guarded[cookie]._replace(set=set_)
+                record = self.record(cookie, uid, content)
+                assert record is not None  # all that is wanted is compiled
                 records |= dict.fromkeys(mine, (cookie, record))
                 place = self.places(cookie)
                 if self.links.get(cookie) != place:
@@ -318,15 +329,17 @@ class Guards:
         network, claims = workload.profile.network, self._store.claims
         return [a for a in workload.addresses if claims.owner(network, a) == workload.uid]
 
-    def _belongs(self, value: bytes, uid: str) -> bool:
+    def belongs(self, value: bytes, uid: str) -> bool:
+        """Whether a record of km_guard is about this workload."""
         return Guard.unpack(value).workload == self._workload_id(uid)
 
-    def _record(self, cookie: int, uid: str, content: Content | None) -> Guard:
+    def record(self, cookie: int, uid: str, content: Content | None) -> Guard | None:
+        """What guards a pod with these policies, or (None) lets nobody in; None while the policies
+        are not compiled. Its check word is 0."""
         workload = self._workload_id(uid)
         if content:
-            rules = self.sets.rules[content]
-            self.pods_guarded[cookie] = self.pods_guarded[cookie]._replace(set=rules.id)
-            return rules.guard(workload)
+            rules = self.sets.rules.get(content)
+            return None if rules is None else rules.guard(workload)
         mode = GuardMode.REFUSE if content is None else GuardMode.ALLOW
         known = self.pods_guarded.get(cookie)
         reason = known.reason if known else Reason.UNLISTED
