@@ -6,12 +6,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kmesh import __version__
+from kmesh.core.accesslog import Form
 from kmesh.core.istio import TrafficSeries
 from kmesh.core.switches import Held, Settings
 from kmesh.tasks.accesslog import Descriptor, LogWriter, RotatingFile
 from kmesh.tasks.collect import one
 from kmesh.tasks.collect_logs import log_metrics, otlp_metrics, switch_metrics
 from kmesh.tasks.collector import Collector
+from kmesh.tasks.entries import Entries
+from kmesh.tasks.lines import LineMaker
 from kmesh.tasks.listener import Listener
 from kmesh.tasks.metrics import MetricsServer
 from kmesh.tasks.otlp import Otlp
@@ -37,7 +40,7 @@ class Watch:
         self.series = TrafficSeries(config.max_series, config.upstream_metric_names)
         self.switches = Switchboard(sources.plane, sources.writer, settings(config), kept)
         self.collector = Collector(sources.parts, sources.writer)
-        self.log = LogWriter(_sinks(config), config.access_log_format)
+        self.log = LogWriter(_sinks(config))
         self.otlp = self._otlp(config)
         where = config.metrics_address
         self.metrics = None if where is None else MetricsServer(where, self.collector)
@@ -45,9 +48,11 @@ class Watch:
         if config.probe_address is not None:
             asked = Probes(sources.writer, sources.session, sources.xds)
             self.probes = Listener("probes", config.probe_address, asked.routes())
-        logs = [self.log.put] if self.otlp is None else [self.log.put, self.otlp.put_logs]
+        form = Form(json=config.access_log_format == "json")
+        lines = LineMaker(Entries(labels), form, self.log.put)
+        logs = () if self.otlp is None else (self.otlp.put_logs,)
         spans = None if self.otlp is None else self.otlp.put_spans
-        self.telemetry = Telemetry(labels, self.series, logs, spans, self._ready)
+        self.telemetry = Telemetry(labels, self.series, lines, logs, spans, self._ready)
         self.switches.subscribe(self.telemetry.switched)
         self.switches.subscribe(lambda now: sources.run_time.switch(now.profiling))
         sources.traffic.subscribe(self.telemetry.count)

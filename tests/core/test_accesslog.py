@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kmesh.core import addr
-from kmesh.core.accesslog import COMPLETE, OPENED, Entry, fields, json_line, text_line
+from kmesh.core.accesslog import COMPLETE, OPENED, Entry, Form, fields
 from kmesh.core.labels import Names, ServiceName
 
 CLIENT = Names("client-1", "default", "client", "c", "v1", "spiffe://x", "k1")
@@ -19,11 +19,12 @@ ENTRY = Entry(
     1_700_000_000_123_456_789, COMPLETE, True, SOURCE, DESTINATION, CLIENT, SERVER, WEB, 84, 222,
     3_999_999,
 )  # fmt: skip
+TEXT, JSON = Form(json=False), Form(json=True)
 STAMP = "2023-11-14T22:13:20.123456Z"
 
 
 def test_a_whole_line() -> None:
-    assert text_line(ENTRY, STAMP) == (
+    assert TEXT.line(ENTRY, STAMP) == (
         "2023-11-14T22:13:20.123456Z\tinfo\taccess\tconnection complete\t"
         'src.addr=10.1.0.1:40000 src.workload="client-1" src.namespace="default" src.cluster="k1" '
         'dst.addr=[fd01::2]:8080 dst.service="web.shop.svc.cluster.local" dst.workload="web-c" '
@@ -33,7 +34,7 @@ def test_a_whole_line() -> None:
 
 
 def test_the_same_as_json_in_the_same_order() -> None:
-    found = json.loads(json_line(ENTRY, STAMP))
+    found = json.loads(JSON.line(ENTRY, STAMP))
     assert list(found) == ["level", "time", "scope", "message", *fields(ENTRY)]
     assert found["bytes_sent"] == 84
     assert found["time"] == STAMP
@@ -56,9 +57,9 @@ texts = st.text(st.characters(codec="utf-8"), max_size=5)
 @given(st.builds(Names, *[texts] * 9), texts)
 def test_a_name_cannot_break_a_line(names: Names, error: str) -> None:
     entry = ENTRY._replace(client=names, error=error)
-    assert text_line(entry, STAMP).count("\n") == 1
-    assert text_line(entry, STAMP).count("\t") == 4
-    assert json.loads(json_line(entry, STAMP)).get("error", "") == error
+    assert TEXT.line(entry, STAMP).count("\n") == 1
+    assert TEXT.line(entry, STAMP).count("\t") == 4
+    assert json.loads(JSON.line(entry, STAMP)).get("error", "") == error
 
 
 @given(
@@ -76,10 +77,10 @@ def test_both_lines_say_what_the_fields_are(
         min_rtt=min_rtt, protocol=protocol, outbound=outbound,
     )  # fmt: skip
     head = {"level": entry.level, "time": STAMP, "scope": "access", "message": entry.message}
-    pairs = json.loads(json_line(entry, STAMP), object_pairs_hook=list)
+    pairs = json.loads(JSON.line(entry, STAMP), object_pairs_hook=list)
     assert pairs == list({**head, **fields(entry)}.items())
     quoted = (
         f"{key}={value if key.endswith('.addr') else json.dumps(value, ensure_ascii=False)}"
         for key, value in fields(entry).items()
     )
-    assert text_line(entry, STAMP).split("\t", 4)[4] == " ".join(quoted) + "\n"
+    assert TEXT.line(entry, STAMP).split("\t", 4)[4] == " ".join(quoted) + "\n"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from kmesh.tasks.accesslog import LogWriter, RotatingFile
-from tests.tasks.test_accesslog import entries, numbers, until
+from tests.tasks.test_accesslog import lines, numbers, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,10 +32,10 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 def test_the_access_log_on_a_full_disk(disk: Path) -> None:
     file = disk / "access.log"
-    writer = LogWriter([RotatingFile(file, 1 << 30, 0)], "text")
+    writer = LogWriter([RotatingFile(file, 1 << 30, 0)])
     writer.start()
     for start in range(0, MANY, 10):
-        writer.put(entries(10, start))
+        writer.put(*lines(10, start))
         until(lambda: not writer.statistics().waiting)
     until(lambda: sum(writer.statistics()[:3]) == MANY)
     found = writer.statistics()
@@ -43,7 +43,7 @@ def test_the_access_log_on_a_full_disk(disk: Path) -> None:
     assert found.written == len(numbers(file)) > 0
     assert numbers(file) == list(range(found.written)), "what was written is whole and in order"
     subprocess.run(["mount", "-o", "remount,size=1m", str(disk)], check=True)
-    writer.put(entries(3, MANY))
+    writer.put(*lines(3, MANY))
     writer.stop()
     assert numbers(file)[-3:] == [MANY, MANY + 1, MANY + 2]
     assert writer.statistics().written == len(numbers(file)) == found.written + 3

@@ -32,7 +32,7 @@ async def test_the_first_record_wakes_a_reader_that_would_sleep_for_ever(
     found: list[Record] = []
     turns = 0
     reader = RingReader(watched.plane, watched.steering)
-    reader.subscribe(found.extend)
+    reader.subscribe(lambda batch: found.extend(batch.records))
     turn = reader._turn
 
     def counted() -> bool:
@@ -62,7 +62,7 @@ async def test_a_reader_outlives_the_tables_that_were_replaced_by_bigger_ones(
     switch(watched, access_log=1)
     found: list[Record] = []
     reader = RingReader(watched.plane, watched.steering)
-    reader.subscribe(found.extend)
+    reader.subscribe(lambda batch: found.extend(batch.records))
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(reader.run)
         await anyio.wait_all_tasks_blocked()

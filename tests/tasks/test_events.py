@@ -17,11 +17,13 @@ from kmesh.tasks import events
 from kmesh.tasks.events import Events, TooManyFollowers
 from kmesh.tasks.problems import problems
 from tests.core.test_live import DENIAL, LABELS, OUTBOUND
+from tests.tasks.test_telemetry import batch
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
+    from kmesh.core.records import Batch
     from kmesh.tasks.ring import RingReader
 
 pytestmark = pytest.mark.anyio
@@ -36,15 +38,15 @@ class FakeRing:
     """Tells its subscribers what a test wants."""
 
     def __init__(self) -> None:
-        self.tells: list[Callable[[list[Any]], None]] = []
+        self.tells: list[Callable[[Batch], None]] = []
 
-    def subscribe(self, tell: Callable[[list[Any]], None]) -> Callable[[], None]:
+    def subscribe(self, tell: Callable[[Batch], None]) -> Callable[[], None]:
         self.tells.append(tell)
         return lambda: self.tells.remove(tell)
 
     def tell(self, *records: Any) -> None:
         for each in self.tells:
-            each(list(records))
+            each(batch(records))
 
 
 class Bench:

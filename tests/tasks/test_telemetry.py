@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import time
 from errno import EACCES, ECONNREFUSED, ECONNRESET
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kmesh.abi.layout import Direction, EventKind, Traffic, TrafficKey
+from kmesh.abi.layout import EVENT_SIZE, Direction, EventKind, Traffic, TrafficKey
 from kmesh.core import addr
 from kmesh.core.accesslog import COMPLETE, OPEN, OPENED, SLOW, Entry
 from kmesh.core.exposition import TEXT, render
 from kmesh.core.istio import TrafficSeries
-from kmesh.core.records import Connection, Denial
+from kmesh.core.records import Batch, Connection, Denial
 from kmesh.core.switches import Settings
 from kmesh.tasks import telemetry as telemetry_module
-from kmesh.tasks.telemetry import PATIENCE, Telemetry, reason, split
+from kmesh.tasks.entries import reason, split
+from kmesh.tasks.telemetry import PATIENCE, Telemetry
 from tests.core.meshes import WEB
 from tests.core.test_labels import CLIENT, HERE, NAMES, SERVER, THERE, enrol, labels, steering
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from kmesh.core.records import Record
 
 NOTHING = Traffic(*(0 for _ in Traffic._fields))
 
@@ -34,7 +40,7 @@ class Bench:
         self.logged: list[Entry] = []
         self.failed: list[Entry] = []
         self.telemetry = Telemetry(
-            labels(made), self.series, [self.logged.extend], self.failed.extend
+            labels(made), self.series, None, [self.logged.extend], self.failed.extend
         )
         self.telemetry.switched(Settings(**settings))
 
@@ -51,6 +57,14 @@ class Bench:
 
     def text(self) -> str:
         return b"".join(render(self.series.metrics(), TEXT)).decode()
+
+
+def batch(records: Sequence[Record]) -> Batch:
+    """Records as the ring has them."""
+    filler = Connection.unpack(bytes(EVENT_SIZE))
+    raw = [filler if isinstance(each, Denial) else each for each in records]
+    denials = {at: each for at, each in enumerate(records) if isinstance(each, Denial)}
+    return Batch(b"".join(each.pack() for each in raw), denials)
 
 
 def test_counters_of_a_client_and_its_server() -> None:
@@ -91,7 +105,7 @@ def test_nothing_is_counted_while_metrics_are_off() -> None:
 def test_a_connection_that_ended_becomes_an_entry() -> None:
     bench = Bench(access_log=True)
     before = time.time_ns()
-    bench.telemetry.take([bench.connection()])
+    bench.telemetry.take(batch([bench.connection()]))
     (entry,) = bench.logged
     assert (entry.message, entry.level, entry.error) == (COMPLETE, "info", "")
     assert (entry.client, entry.server) == (NAMES[CLIENT], NAMES[SERVER])
@@ -108,7 +122,7 @@ def test_the_server_sees_the_client_as_the_source() -> None:
         direction=Direction.INBOUND, workload=bench.server, service=0, local=THERE, local_port=8080,
         remote=HERE, remote_port=40000,
     )  # fmt: skip
-    bench.telemetry.take([record])
+    bench.telemetry.take(batch([record]))
     (entry,) = bench.logged
     assert (entry.source, entry.destination) == ((HERE, 40000), (THERE, 8080))
     assert (entry.client, entry.server) == (NAMES[CLIENT], NAMES[SERVER])
@@ -118,7 +132,7 @@ def test_the_server_sees_the_client_as_the_source() -> None:
 def test_steps_have_messages_of_their_own() -> None:
     bench = Bench(access_log=True, steps=True)
     kinds = (EventKind.OPEN, EventKind.PERIODIC, EventKind.CLOSE)
-    bench.telemetry.take([bench.connection(kind=kind) for kind in kinds])
+    bench.telemetry.take(batch([bench.connection(kind=kind) for kind in kinds]))
     assert [entry.message for entry in bench.logged] == [OPENED, OPEN, COMPLETE]
 
 
@@ -131,7 +145,7 @@ def test_steps_have_messages_of_their_own() -> None:
 )
 def test_errors_are_said_and_go_to_the_spans(kind: EventKind, error: int, text: str) -> None:
     bench = Bench()
-    bench.telemetry.take([bench.connection(kind=kind, error=error)])
+    bench.telemetry.take(batch([bench.connection(kind=kind, error=error)]))
     assert bench.logged == [], "the log is off"
     assert [entry.error for entry in bench.failed] == [text]
 
@@ -140,7 +154,7 @@ def test_what_was_slow_to_open_is_a_span_and_no_line() -> None:
     bench = Bench(access_log=True)
     now = time.monotonic_ns()
     slow = bench.connection(kind=EventKind.SLOW, start=now - 1_500_000_000, time=now)
-    bench.telemetry.take([slow])
+    bench.telemetry.take(batch([slow]))
     assert bench.logged == []
     ((message, duration),) = [(entry.message, entry.duration) for entry in bench.failed]
     assert (message, duration) == (SLOW, 1_500_000_000)
@@ -172,7 +186,7 @@ def test_denials_are_entries_of_the_server(why: str, text: str) -> None:
     denial = Denial(
         0, "10.1.0.2:5", CLIENT, "10.1.0.1:8080", SERVER, "tcp", "default/locked", why, False, 0
     )
-    bench.telemetry.take([denial, denial._replace(dry_run=True)])
+    bench.telemetry.take(batch([denial, denial._replace(dry_run=True)]))
     (entry,) = bench.logged
     assert entry.error == f"connection closed due to policy rejection: {text}"
     assert not entry.outbound
@@ -181,10 +195,10 @@ def test_denials_are_entries_of_the_server(why: str, text: str) -> None:
 
 def test_a_namespace_can_be_left_out() -> None:
     bench = Bench(access_log=True, namespaces={"default": False})
-    bench.telemetry.take([bench.connection()])
+    bench.telemetry.take(batch([bench.connection()]))
     assert bench.logged == []
     bench.telemetry.switched(Settings(namespaces={"default": True}))
-    bench.telemetry.take([bench.connection()])
+    bench.telemetry.take(batch([bench.connection()]))
     assert len(bench.logged) == 1
 
 
@@ -199,17 +213,17 @@ def test_what_comes_before_the_mesh_is_known_waits_for_its_names() -> None:
     ready: list[bool] = []
     made = steering()
     telemetry = Telemetry(
-        labels(made), bench.series, [bench.logged.extend], ready=lambda: bool(ready)
+        labels(made), bench.series, None, [bench.logged.extend], ready=lambda: bool(ready)
     )
     telemetry.switched(Settings(access_log=True))
     key = TrafficKey(THERE, enrol(made, CLIENT, 1), 0, 0, 0, Direction.OUTBOUND, 6, 0)
     for _ in range(3):
         telemetry.count([(key, NOTHING._replace(opened=2))])
-        telemetry.take([bench.connection()])
+        telemetry.take(batch([bench.connection()]))
     assert (bench.text().count("istio_tcp"), bench.logged) == (0, [])
     ready.append(True)
     telemetry.count([(key, NOTHING._replace(opened=2))])
-    telemetry.take([])
+    telemetry.take(batch([]))
     assert len(bench.logged) == 3
     (line,) = [x for x in bench.text().splitlines() if x.startswith("istio_tcp_connections_opened")]
     assert 'source_workload="client-d"' in line and line.endswith(" 8")
@@ -221,22 +235,24 @@ def test_nobody_waits_for_ever_and_not_for_more_than_there_is_room(
     now = [0.0]
     bench = Bench()
     late = Telemetry(
-        labels(steering()), bench.series, [bench.logged.extend], ready=lambda: False,
+        labels(steering()), bench.series, None, [bench.logged.extend], ready=lambda: False,
         clock=lambda: now[0],
     )  # fmt: skip
     late.switched(Settings(access_log=True))
-    late.take([bench.connection()])
+    late.take(batch([bench.connection()]))
     assert bench.logged == []
     now[0] = PATIENCE
-    late.take([])
+    late.take(batch([]))
     assert len(bench.logged) == 1
     monkeypatch.setattr(telemetry_module, "ROOM", 2)
-    full = Telemetry(labels(steering()), bench.series, [bench.logged.extend], ready=lambda: False)
+    full = Telemetry(
+        labels(steering()), bench.series, None, [bench.logged.extend], ready=lambda: False
+    )
     full.switched(Settings(access_log=True))
-    full.take([bench.connection()] * 2)
+    full.take(batch([bench.connection()] * 2))
     assert len(bench.logged) == 1
-    full.take([bench.connection()])
+    full.take(batch([bench.connection()]))
     assert len(bench.logged) == 4
-    full.take([bench.connection()])
+    full.take(batch([bench.connection()]))
     full.flush()
     assert len(bench.logged) == 5

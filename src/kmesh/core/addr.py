@@ -36,10 +36,15 @@ def text(addr: bytes) -> str:
     return str(ipaddress.IPv6Address(addr))
 
 
+def host(addr: bytes) -> str:
+    """``10.0.0.1`` or ``[fd00::1]``."""
+    spelt = text(addr)
+    return f"[{spelt}]" if ":" in spelt else spelt
+
+
 def host_port(addr: bytes, port: int) -> str:
     """``10.0.0.1:80`` or ``[fd00::1]:80``."""
-    spelt = text(addr)
-    return f"[{spelt}]:{port}" if ":" in spelt else f"{spelt}:{port}"
+    return f"{host(addr)}:{port}"
 
 
 def network(addr: bytes, length: int) -> tuple[bytes, int]:

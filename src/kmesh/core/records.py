@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
-from kmesh.abi.layout import Direction, Event, EventKind, Reason
+from kmesh.abi.layout import EVENT_SIZE, Direction, Event, EventKind, Reason
 from kmesh.core.addr import host_port
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from kmesh.core.steer import Steering
 
 PROTOCOLS = {6: "tcp", 17: "udp"}
+KIND = 132  # where a record has its kind
 
 
 class Denial(NamedTuple):
@@ -63,12 +67,41 @@ class Connection(Event):
 Record = Denial | Connection
 
 
-def records(raw: bytes, steering: Steering) -> list[Record]:
-    """What a buffer of whole records tells, in the kernel's order."""
-    return [
-        one if one.kind > EventKind.DRY_RUN else denial(one, steering)
-        for one in Connection.unpack_many(raw)
-    ]
+class Batch:
+    """Whole records in the kernel's order, ``raw`` one after the other; ``denials`` are those among
+    them that tell of policies, by their number. What nobody asks for is not taken apart."""
+
+    def __init__(self, raw: bytes, denials: Mapping[int, Denial]) -> None:
+        self.raw, self.denials = raw, denials
+
+    def __len__(self) -> int:
+        return len(self.raw) // EVENT_SIZE
+
+    def one(self, number: int) -> bytes:
+        """The bytes of a record."""
+        return self.raw[number * EVENT_SIZE : (number + 1) * EVENT_SIZE]
+
+    def record(self, number: int) -> Record:
+        """A record by its number."""
+        return self.denials.get(number) or Connection.unpack(self.one(number))
+
+    @cached_property
+    def records(self) -> list[Record]:
+        """All of them."""
+        found: list[Record] = list(Connection.unpack_many(self.raw))
+        for number, one in self.denials.items():
+            found[number] = one
+        return found
+
+
+def batch(raw: bytes, steering: Steering) -> Batch:
+    """What was read at once, denials with their names."""
+    kinds = raw[KIND::EVENT_SIZE]
+    if not kinds or min(kinds) > EventKind.DRY_RUN:
+        return Batch(raw, {})
+    found = Event.unpack_many(raw)
+    told = ((number, each) for number, each in enumerate(found) if each.kind <= EventKind.DRY_RUN)
+    return Batch(raw, {number: denial(each, steering) for number, each in told})
 
 
 def denial(event: Event, steering: Steering) -> Denial:

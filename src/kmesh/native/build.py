@@ -20,7 +20,7 @@ ffi.set_source(
     "#include <stdbool.h>\n#include <stddef.h>\n#include <stdint.h>\n#include <sys/types.h>\n"
     + "".join(f'#include "{header.name}"\n' for header in HEADERS),
     sources=[str(path) for path in sorted(HERE.glob("*.c"))],
-    include_dirs=[str(HERE)],
+    include_dirs=[str(HERE), str(HERE.parent / "bpf_c")],
     libraries=["bpf"],
     extra_compile_args=["-O2", "-Wall", "-Wextra", "-Wno-unused-parameter"],
     py_limited_api=True,

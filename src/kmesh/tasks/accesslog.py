@@ -7,23 +7,18 @@ from __future__ import annotations
 
 import logging
 import os
-import time
 from collections import deque
 from threading import Condition, Thread
 from typing import TYPE_CHECKING, NamedTuple
-
-from kmesh.core.accesslog import json_line, text_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from kmesh.core.accesslog import Entry
-
 log = logging.getLogger(__name__)
 
-ROOM = 10_000  # entries, as many as ztunnel keeps
-LINES = 512  # in one write
+ROOM = 16 << 20  # bytes that wait, some 40,000 lines
+WRITE = 1 << 18  # bytes in one write, if there are so many
 LAST_LINES = 2.0  # seconds for what is queued when the agent ends
 STDOUT = 1
 
@@ -112,32 +107,32 @@ class RotatingFile:
 
 
 class LogWriter:
-    """Takes entries on the loop, writes lines in a thread that ``start`` begins."""
+    """Takes lines on the loop, writes them in a thread that ``start`` begins."""
 
-    def __init__(self, sinks: Iterable[Descriptor | RotatingFile], form: str) -> None:
+    def __init__(self, sinks: Iterable[Descriptor | RotatingFile]) -> None:
         self._sinks = list(sinks)
-        self._line = json_line if form == "json" else text_line
-        self._queue: deque[Entry] = deque()
+        self._queue: deque[tuple[bytes, int]] = deque()
+        self._size = self._lines = 0  # of what waits
         self._changed = Condition()
         self._ending = False
         self._thread: Thread | None = None
         self._written = self._dropped = self._failed = 0
         self._complained = False
-        self._second, self._stamp = -1, ""
 
     def start(self) -> None:
         """Write from now on."""
         self._thread = Thread(target=self._run, name="access log", daemon=True)
         self._thread.start()
 
-    def put(self, entries: Iterable[Entry]) -> None:
-        """Queue lines; never waits for more than a moment."""
+    def put(self, text: bytes, lines: int) -> None:
+        """Queue some whole lines; never waits for more than a moment."""
         with self._changed:
-            for entry in entries:
-                if len(self._queue) >= ROOM:
-                    self._dropped += 1
-                else:
-                    self._queue.append(entry)
+            if self._size + len(text) > ROOM:
+                self._dropped += lines
+                return
+            self._queue.append((text, lines))
+            self._size += len(text)
+            self._lines += lines
             self._changed.notify()
 
     def stop(self) -> None:
@@ -148,48 +143,49 @@ class LogWriter:
         if self._thread is not None:
             self._thread.join(LAST_LINES)
             if self._thread.is_alive():
-                log.warning("%d lines of the access log could not be written", len(self._queue))
+                log.warning("%d lines of the access log could not be written", self._lines)
 
     def statistics(self) -> LogStatistics:
         """For metrics and dumps."""
         rotated = sum(sink.rotated for sink in self._sinks)
-        return LogStatistics(self._written, self._dropped, self._failed, len(self._queue), rotated)
+        return LogStatistics(self._written, self._dropped, self._failed, self._lines, rotated)
 
     def _run(self) -> None:
         while True:
             with self._changed:
                 while not self._queue and not self._ending:
                     self._changed.wait()
-                count = min(len(self._queue), LINES)
-                entries = [self._queue.popleft() for _ in range(count)]
-            if not entries:
+                texts, lines = self._take()
+            if not texts:
                 break
-            self._write(entries)
+            self._write(b"".join(texts), lines)
         for sink in self._sinks:
             sink.close()
 
-    def _write(self, entries: list[Entry]) -> None:
-        data = "".join([self._line(entry, self._text(entry.time)) for entry in entries])
-        raw = data.encode("utf-8", "backslashreplace")
+    def _take(self) -> tuple[list[bytes], int]:
+        """The next write's, at least one text if any waits."""
+        texts, size, count = [], 0, 0
+        while self._queue and size < WRITE:
+            text, lines = self._queue.popleft()
+            texts.append(text)
+            size += len(text)
+            count += lines
+        self._size -= size
+        self._lines -= count
+        return texts, count
+
+    def _write(self, text: bytes, lines: int) -> None:
         for sink in self._sinks:
             try:
-                sink.write(raw)
+                sink.write(text)
             except OSError as error:
-                self._failed += len(entries)
+                self._failed += lines
                 if not self._complained:
                     log.error("the access log cannot be written: %s", error)
                 self._complained = True
             else:
-                self._written += len(entries)
+                self._written += lines
                 self._complained = False
-
-    def _text(self, nanoseconds: int) -> str:
-        """RFC 3339 in UTC with microseconds; the text of a second is made once."""
-        second, rest = divmod(nanoseconds, 1_000_000_000)
-        if second != self._second:
-            self._second = second
-            self._stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
-        return f"{self._stamp}.{rest // 1000:06d}Z"
 
 
 def write_all(fd: int, data: bytes) -> None:

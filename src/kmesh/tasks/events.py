@@ -22,11 +22,11 @@ from kmesh.errors import KmeshError
 from kmesh.tasks.stream import endless
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
 
     from kmesh.core.labels import Labels
     from kmesh.core.live import View
-    from kmesh.core.records import Record
+    from kmesh.core.records import Batch
     from kmesh.tasks.admin_context import Context
     from kmesh.tasks.ring import RingReader
 
@@ -172,9 +172,9 @@ class Events:
         waiting = sum(len(each.waiting) for each in followers)
         return EventStatistics(len(followers), waiting, self._sent, self._dropped, self._ended)
 
-    def _take(self, records: Sequence[Record]) -> None:
+    def _take(self, batch: Batch) -> None:
         epoch = time.time_ns() - time.monotonic_ns()
-        for record in records:
+        for record in batch.records:
             found = view(record, self._labels, epoch)
             for follower in self._followers:
                 if follower.wanted.matches(found) and not follower.offer(found):

@@ -14,13 +14,13 @@ import anyio.lowlevel
 from kmesh.abi.layout import EVENT_SIZE, Tally
 from kmesh.bpf.ring import Ring
 from kmesh.bpf.traffic import TrafficReader
-from kmesh.core.records import Denial, records
+from kmesh.core.records import batch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from kmesh.bpf.load import DataPlane
-    from kmesh.core.records import Record
+    from kmesh.core.records import Batch, Denial
     from kmesh.core.steer import Steering
 
 log = logging.getLogger(__name__)
@@ -73,10 +73,10 @@ class RingReader:
         self._ring = Ring(plane.maps["km_events"], EVENT_SIZE, TURN)
         self._counters = TrafficReader(plane)
         self._steering = steering
-        self._subscribers: list[Callable[[Sequence[Record]], None]] = []
+        self._subscribers: list[Callable[[Batch], None]] = []
         self._records = 0
 
-    def subscribe(self, tell: Callable[[Sequence[Record]], None]) -> Callable[[], None]:
+    def subscribe(self, tell: Callable[[Batch], None]) -> Callable[[], None]:
         """``tell`` is called with records in the kernel's order, on the loop; it must neither wait
         nor raise. What is returned ends the subscription."""
         self._subscribers.append(tell)
@@ -98,12 +98,11 @@ class RingReader:
         end = monotonic() + BUDGET
         while True:
             raw, more = self._ring.drain()
-            found = records(raw, self._steering)
+            found = batch(raw, self._steering)
             self._records += len(found)
-            for each in found:
-                if isinstance(each, Denial):
-                    self._note(each)
-            for tell in tuple(self._subscribers) if found else ():
+            for each in found.denials.values():
+                self._note(each)
+            for tell in tuple(self._subscribers) if raw else ():
                 tell(found)
             if not more or monotonic() >= end:
                 return more

@@ -3,85 +3,78 @@ the access log and what is exported of it."""
 
 from __future__ import annotations
 
-import os
 import time
-from errno import EACCES, errorcode
-from functools import cache
-from socket import IPPROTO_TCP, IPPROTO_UDP
-from typing import TYPE_CHECKING, TypeVar
+from errno import EACCES
+from socket import IPPROTO_UDP
+from typing import TYPE_CHECKING
 
 import anyio
 
-from kmesh.abi.layout import Direction, EventKind, Reason
+from kmesh.abi.layout import Direction
 from kmesh.core import addr
-from kmesh.core.accesslog import COMPLETE, OPEN, OPENED, SLOW, Entry
+from kmesh.core.accesslog import SLOW
 from kmesh.core.istio import CONNECT, DENIED, FINE, Counts
-from kmesh.core.records import Connection
+from kmesh.core.records import Batch, Connection
+from kmesh.tasks.entries import Entries, reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from kmesh.core.accesslog import Entry
     from kmesh.core.istio import TrafficSeries
     from kmesh.core.labels import Ends, Labels
-    from kmesh.core.records import Denial, Record
     from kmesh.core.switches import Settings
     from kmesh.core.traffic import Row
+    from kmesh.tasks.entries import Who
+    from kmesh.tasks.lines import LineMaker
 
-T = TypeVar("T")
-Who = tuple[bool, int, bytes, int, int]  # arguments of Labels.ends
 TURN = 5.0
-OUTBOUND = int(Direction.OUTBOUND)
 PATIENCE = 60.0
 LOOK = 0.1
 ROOM = 20_000
-MESSAGES: dict[int, str] = {
-    EventKind.OPEN: OPENED,
-    EventKind.PERIODIC: OPEN,
-    EventKind.CLOSE: COMPLETE,
-    EventKind.FAILED: COMPLETE,
-    EventKind.SLOW: SLOW,
-}
-# ztunnel's words.
-REJECTED = "connection closed due to policy rejection"
-VERDICTS = {"not_allowed": "allow policies exist, but none allowed"}
 
 
 class Telemetry:
     """Give it rows of counters (``count``) and records (``take``), on the loop.
 
-    ``logs`` gets the entries that are to be logged, ``spans`` those that failed or were slow to
-    open. What comes before the mesh is known (``ready``) has no names yet: it waits, for a minute
-    at most.
+    ``lines`` gets every record, to write what is to be logged; ``logs`` gets entries of the same,
+    ``spans`` those that failed or were slow to open: they cost ten times as much. What comes
+    before the mesh is known (``ready``) has no names yet: it waits, for a minute at most.
     """
 
     def __init__(
         self,
         labels: Labels,
         series: TrafficSeries,
+        lines: LineMaker | None = None,
         logs: Sequence[Callable[[Sequence[Entry]], None]] = (),
         spans: Callable[[Sequence[Entry]], None] | None = None,
         ready: Callable[[], bool] = lambda: True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._labels, self._series, self._clock = labels, series, clock
-        self._logs, self._spans = logs, spans
+        self._lines, self._logs, self._spans = lines, logs, spans
+        self._entries = Entries(labels)
         self._settings: Settings | None = None
         self._turned = clock()
         self._ready, self._patience = ready, clock() + PATIENCE
         self._known = False
         self._rows: list[Row] = []
-        self._records: list[Record] = []
+        self._batches: list[Batch] = []
 
     def switched(self, settings: Settings) -> None:
         """The switches are like this from now on."""
         self._settings = settings
+        if self._lines is not None:
+            self._lines.switched(settings)
 
     def count(self, rows: Sequence[Row]) -> None:
         """Counters grew by this much."""
         self._turn()
         if self._settings is not None and not self._settings.metrics:
             return
-        if self._waits(self._rows, rows):
+        if self._waits(len(self._rows) + len(rows)):
+            self._rows.extend(rows)
             return
         rows, self._rows = [*self._rows, *rows], []
         for key, grown in rows:
@@ -100,35 +93,24 @@ class Telemetry:
             where = addr.text(server) if server else ""
             self._series.count(ends, flags, counts, reason(key.result), where)
 
-    def take(self, records: Sequence[Record]) -> None:
+    def take(self, batch: Batch) -> None:
         """Records of the ring, in its order."""
         self._turn()
-        if self._waits(self._records, records):
+        if self._waits(sum(map(len, self._batches)) + len(batch)):
+            self._batches.append(batch)
             return
-        records, self._records = [*self._records, *records], []
-        settings = self._settings
-        offset = time.time_ns() - time.monotonic_ns()
-        logged, noted = [], []
-        known: dict[Who, Ends] = {}  # many records are about few pairs
-        for record in records:
-            entry = self._entry(record, offset, known)
-            if entry is None:
-                continue
-            slow = entry.message == SLOW
-            mine = entry.client if entry.outbound else entry.server
-            if not slow and settings is not None and settings.logs(mine.namespace):
-                logged.append(entry)
-            if entry.error or slow:
-                noted.append(entry)
-        for put in self._logs if logged else ():
-            put(logged)
-        if noted and self._spans is not None:
-            self._spans(noted)
+        batches, self._batches = [*self._batches, batch], []
+        epoch = time.time_ns() - time.monotonic_ns()
+        for each in batches:
+            if self._lines is not None:
+                self._lines.take(each, epoch)
+            if self._logs or self._spans is not None:
+                self._export(each, epoch)
 
     @property
     def waiting(self) -> int:
         """Rows and records that have no names yet."""
-        return len(self._rows) + len(self._records)
+        return len(self._rows) + sum(map(len, self._batches))
 
     async def run(self) -> None:
         """Until the mesh is known: then what waited goes on, also when nothing more comes."""
@@ -141,82 +123,37 @@ class Telemetry:
         """Nothing waits any longer."""
         self._known = True
         self.count(())
-        self.take(())
+        self.take(Batch(b"", {}))
 
-    def _waits(self, kept: list[T], more: Sequence[T]) -> bool:
-        """Whether more is kept for later: while names are missing, patience lasts and there is
+    def _waits(self, rows: int) -> bool:
+        """Whether so many are kept for later: while names are missing, patience lasts and there is
         room."""
         self._known = self._known or self._ready() or self._clock() >= self._patience
-        if self._known or len(kept) + len(more) > ROOM:
-            return False
-        kept.extend(more)
-        return True
+        return not self._known and rows <= ROOM
+
+    def _export(self, batch: Batch, epoch: int) -> None:
+        settings = self._settings
+        logged, noted = [], []
+        known: dict[Who, Ends] = {}  # many records are about few pairs
+        for record in batch.records:
+            if isinstance(record, Connection):
+                entry = self._entries.connection(record, epoch, known)
+            elif record.dry_run:
+                continue
+            else:
+                entry = self._entries.denial(record, epoch)
+            slow = entry.message == SLOW
+            if not slow and settings is not None and settings.logs(entry.namespace):
+                logged.append(entry)
+            if entry.error or slow:
+                noted.append(entry)
+        for put in self._logs if logged else ():
+            put(logged)
+        if noted and self._spans is not None:
+            self._spans(noted)
 
     def _turn(self) -> None:
         now = self._clock()
         if now - self._turned >= TURN:
             self._turned = now
             self._labels.turn()
-
-    def _entry(self, record: Record, offset: int, known: dict[Who, Ends]) -> Entry | None:
-        if isinstance(record, Connection):
-            return self._connection(record, offset, known)
-        return None if record.dry_run else self._denial(record, offset)
-
-    def _connection(self, one: Connection, offset: int, known: dict[Who, Ends]) -> Entry:
-        """Taken apart and put together whole: by name each field costs as much as the tuple."""
-        (
-            now, start, _, sent, received, _, local, remote, _, workload, service, _, rtt,
-            min_rtt, retransmits, lost, local_port, remote_port, _, error, kind, refusal, protocol,
-            direction,
-        ) = one  # fmt: skip
-        outbound = direction == OUTBOUND
-        who = outbound, workload, remote, service, 0 if outbound else local_port
-        ends = known.get(who)
-        if ends is None:
-            ends = known[who] = self._labels.ends(*who)
-        here, there = (local, local_port), (remote, remote_port)
-        return Entry._make((
-            now + offset, MESSAGES[kind], outbound,
-            here if outbound else there, there if outbound else here,
-            ends.source, ends.destination, ends.service, sent, received, now - start,
-            why(kind, refusal, error) if error or refusal else "",
-            "tcp" if protocol == IPPROTO_TCP else one.protocol_name,
-            retransmits, lost, rtt, min_rtt,
-        ))  # fmt: skip
-
-    def _denial(self, one: Denial, offset: int) -> Entry:
-        """A connection that a policy refused where it arrived."""
-        labels = self._labels
-        destination = split(one.destination)
-        service = labels.serving(one.destination_workload, destination[1])
-        verdict = VERDICTS.get(one.reason, one.reason.replace("_", " "))
-        if one.reason == "denied":
-            verdict = f"explicitly denied by: {one.policy}"
-        more = f" (and {one.suppressed} more)" if one.suppressed else ""
-        return Entry(
-            one.time + offset, COMPLETE, False, split(one.source), destination,
-            labels.names(one.source_workload), labels.names(one.destination_workload),
-            labels.service_named(service), error=f"{REJECTED}: {verdict}{more}",
-            protocol=one.protocol,
-        )  # fmt: skip
-
-
-@cache
-def why(kind: int, refusal: int, error: int) -> str:
-    """What became of a connection that did not end well; kinds, reasons and errnos are few."""
-    if refusal:
-        return f"connection refused by the mesh: {Reason(refusal).name.lower().replace('_', ' ')}"
-    what = "failed" if kind == EventKind.FAILED else "closed"
-    return f"connection {what}: {os.strerror(error)} (os error {error})"
-
-
-def reason(error: int) -> str:
-    """``econnrefused`` of 111; empty without an error."""
-    return errorcode.get(error, str(error)).lower() if error else ""
-
-
-def split(host_port: str) -> tuple[bytes, int]:
-    """Address and port of ``10.0.0.1:80`` or ``[fd00::1]:80``."""
-    host, _, port = host_port.rpartition(":")
-    return addr.parse(host.strip("[]")), int(port)
