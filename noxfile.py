@@ -1,4 +1,4 @@
-"""Sessions: demo, tests, lint, types, bpf, kernels, bench.
+"""Sessions: demo, tests, lint, types, bpf, kernels, bench, faults, soak.
 
 ``./run SESSION`` installs nox and calls them."""
 
@@ -86,6 +86,17 @@ def bench(session: nox.Session) -> None:
         session.error(f"no benchmark is called {arguments[0]}; there are {', '.join(known)}")
     for name in names or BENCHES:
         session.run("python", "-m", f"benchmarks.{name}", *arguments)
+
+
+@nox.session(python=sys.executable)
+def faults(session: nox.Session) -> None:
+    """SIGKILL at every operation of a plan of a thousand on the kernel's own tables, of which the
+    tests try some; two minutes."""
+    install(session, "test")
+    every = {"KMESH_TEST_EVERY_KILL": "1"}
+    session.run(
+        "python", "-m", "pytest", "tests/kernel/test_killed.py", *session.posargs, env=every
+    )
 
 
 @nox.session(python=sys.executable)

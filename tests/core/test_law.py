@@ -21,6 +21,7 @@ from tests.core import meshes
 if TYPE_CHECKING:
     from kmesh.core.commands import Op
     from kmesh.core.model import Service, Workload
+    from kmesh.core.tables import Tables
 
     Item = tuple[str, Workload | Service | None]
 
@@ -56,7 +57,7 @@ def answers(kernel: FakeKernel) -> dict[tuple[int, bytes, int], Answer]:
     return found
 
 
-def slices(steer: Steering, kernel: FakeKernel, now: float) -> list[list[Op]]:
+def slices(steer: Steering, kernel: Tables, now: float) -> list[list[Op]]:
     """Everything there is to do, applied slice by slice."""
     done = []
     while (ops := steer.next_ops(now)) or not steer.idle():
