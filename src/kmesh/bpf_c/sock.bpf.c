@@ -107,28 +107,32 @@ static __noinline void km_record_refusal(const struct km_case *it, __u64 socket)
 	km_submit(event);
 }
 
+static __always_inline enum km_log_level km_level_of(const struct km_case *it)
+{
+	if (it->reason == KM_INCONSISTENT)
+		return KM_LEVEL_ERROR;
+	if (it->reason == KM_NO_STORAGE)
+		return KM_LEVEL_WARNING;
+	return it->refused ? KM_LEVEL_INFO : KM_LEVEL_DEBUG;
+}
+
 static __noinline void km_log_case(const struct km_case *it)
 {
 	enum km_log_code code = KM_SAYS_LEFT;
-	enum km_log_level level = KM_LEVEL_DEBUG;
 
 	if (!it)
 		return;
-	if (it->reason == KM_BALANCED) {
+	if (it->reason == KM_BALANCED)
 		code = KM_SAYS_STEERED;
-	} else if (it->reason == KM_NO_STORAGE) {
+	else if (it->reason == KM_NO_STORAGE)
 		code = KM_SAYS_FORGETFUL;
-		level = KM_LEVEL_WARNING;
-	} else if (it->reason == KM_INCONSISTENT) {
+	else if (it->reason == KM_INCONSISTENT)
 		code = KM_SAYS_TORN;
-		level = KM_LEVEL_ERROR;
-	} else if (it->refused) {
+	else if (it->refused)
 		code = KM_SAYS_REFUSED;
-		level = KM_LEVEL_INFO;
-	}
-	KM_LOG(km_switches(), .code = code, .level = level, .hook = it->hook, .reason = it->reason,
-	       .source = it->dialled, .source_port = it->port, .target = it->choice.addr,
-	       .target_port = it->choice.port, .workload = it->enrol.workload,
+	KM_LOG(km_switches(), .code = code, .level = km_level_of(it), .hook = it->hook,
+	       .reason = it->reason, .source = it->dialled, .source_port = it->port,
+	       .target = it->choice.addr, .target_port = it->choice.port, .workload = it->enrol.workload,
 	       .what = it->choice.service);
 }
 
@@ -269,7 +273,8 @@ static __always_inline void km_report(struct bpf_sock_addr *ctx, struct km_case 
 	if (steered && it->choice.moved)
 		km_count(it->hook, KM_MOVED);
 	it->protocol = KM_CTX_WORD(ctx, protocol);
-	km_log_case(it);
+	if (switches && switches->log_level >= km_level_of(it))
+		km_log_case(it);
 	if (it->refused) {
 		km_count_flow(it, &it->dialled);
 		if (switches && (switches->access_log || switches->kept & KM_KEPT_REFUSALS))
