@@ -138,11 +138,11 @@ class Stage:
         """Run to the end; its output. Raises Failed."""
         return run(self._inside(command, place), stdin)
 
-    def compile(self, name: str) -> str:
+    def compile(self, name: str, *libraries: str) -> str:
         """Compile a program of this folder; its path. Raises Failed."""
         program = str(self.folder / name)
         flags = ["-O2", "-Wall", "-Wextra", "-Werror"]
-        run(["gcc", *flags, "-o", program, str(SOURCES / f"{name}.c")])
+        run(["gcc", *flags, "-o", program, str(SOURCES / f"{name}.c"), *libraries])
         return program
 
     def _inside(self, command: Sequence[str], place: Place) -> list[str]:

@@ -6,7 +6,6 @@
  *   client hold                                   a new network namespace, until standard input ends
  *   client inside NETNS CGROUP CPU COMMAND...     become COMMAND there; "-" leaves a thing as it is
  *   client dial FIRST COUNT PORT TIMES            connect() to random addresses without a route
- *   client refuse ADDRESS PORT RATE MS            so many connect()s a second that must be refused
  *   client stats CGROUP                           BPF statistics on, and an empty connect4 program
  *
  * Every process ends with the one that started it. Results are one line of JSON.
@@ -93,32 +92,6 @@ static int dial(const char *first, uint32_t count, int port, int times)
 	return 0;
 }
 
-static int refuse(const char *address, int port, uint64_t rate, uint64_t milliseconds)
-{
-	struct sockaddr_in target = { .sin_family = AF_INET, .sin_port = htons(port) };
-	uint64_t start = now(), until = start + milliseconds * 1000000ull, count = 0, time;
-
-	if (inet_pton(AF_INET, address, &target.sin_addr) != 1 || !rate)
-		die(address);
-	while ((time = now()) < until) {
-		int fd;
-
-		if (time < start + count * 1000000000ull / rate)
-			continue;
-		fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-		if (!connect(fd, (void *)&target, sizeof(target))) {
-			errno = EISCONN;
-			die("an address that should refuse");
-		}
-		if (errno != ECONNREFUSED && errno != EPERM)
-			die("connect");
-		count++;
-		close(fd);
-	}
-	printf("{\"refused\": %lu, \"seconds\": %.6f}\n", count, (now() - start) / 1e9);
-	return 0;
-}
-
 static int bpf(int command, union bpf_attr *attr)
 {
 	return syscall(SYS_bpf, command, attr, sizeof(*attr));
@@ -179,8 +152,6 @@ int main(int argc, char **argv)
 		return inside(argv + 2);
 	if (argc == 6 && !strcmp(argv[1], "dial"))
 		return dial(argv[2], atoi(argv[3]), atoi(argv[4]), atoi(argv[5]));
-	if (argc == 6 && !strcmp(argv[1], "refuse"))
-		return refuse(argv[2], atoi(argv[3]), atoi(argv[4]), atoi(argv[5]));
 	if (argc == 3 && !strcmp(argv[1], "stats"))
 		return stats(argv[2]);
 	fputs("client: usage is at the top of client.c\n", stderr);

@@ -12,8 +12,8 @@ counted and logged, on one machine. Its switches are thrown between the slices:
   keep         64 bytes there and back on connections that stay
 
 Then: what 10,000 open connections cost that carry nothing; how many records a second the agent
-reads without a loss, refused connects being the quickest way to make them; what it costs when
-nothing happens at all.
+reads without a loss, counted and with a line each, when a program of ours writes them from one CPU;
+what it costs when nothing happens at all.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from anyio.from_thread import start_blocking_portal
 
 from benchmarks import _agent, _contenders, _turns, harness
 from benchmarks._contenders import CLIENT_CPU, PORT, SERVERS, VIP, VIP_PORT
+from benchmarks._flood import Flood
 from benchmarks._load import Load, together
 from benchmarks._stage import Failed, Place, Stage, privately, used_us
 from benchmarks._turns import Cell, Turn, Way, kept, row, slice_of, turn
@@ -55,8 +56,7 @@ WAYS = {
 LOADS = tuple((mode, count) for mode in ("short", "keep") for count in (1, 100))
 CLIENT = "10.1.1.1"
 TARGET = f"{VIP}:{VIP_PORT}"
-NOBODY = VIP_PORT + 1  # no port of the service: refused in the program
-RING = 4 << 20
+RING = 1 << 20  # the default
 
 
 class Plan(NamedTuple):
@@ -68,13 +68,13 @@ class Plan(NamedTuple):
     held: int
     idle_s: float
     pods: int
-    records: int
-    records_s: float
+    rates: tuple[int, ...]
+    flood_s: float
     report_s: float
 
 
-FULL = Plan(30, 150, 10_000, 20.0, 100, 100_000, 5.0, 5.0)
-QUICK = Plan(2, 60, 500, 2.0, 5, 20_000, 0.5, 1.0)
+FULL = Plan(30, 150, 10_000, 20.0, 100, (50_000, 100_000, 200_000), 10.0, 5.0)
+QUICK = Plan(2, 60, 500, 2.0, 5, (20_000, 100_000), 0.5, 1.0)
 
 
 class Bench(NamedTuple):
@@ -205,22 +205,21 @@ def held(bench: Bench, plan: Plan) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def records(bench: Bench, plan: Plan, rate: int) -> dict[str, Any]:
-    """Refused connects at a rate, each a record of the ring and a line of the log."""
-    bench.switch(LOGGED)
+def records(bench: Bench, flood: Flood, way: str, rate: int, seconds: float) -> dict[str, Any]:
+    """Records at a rate, and what the agent needed for each until the last was read."""
+    bench.switch(way)
     before, used = bench.agent.client.state(), used_us(bench.agent.cgroup)
-    milliseconds = int(plan.records_s * 1000)
-    command = ["refuse", VIP, str(NOBODY), str(rate), str(milliseconds)]
-    found = json.loads(bench.stage.run([bench.stage.client, *command], bench.client))
-    count = found["refused"]
+    found = flood.run(rate, seconds)
+    count = found["made"]
     bench.agent.wait(lambda state: read_of(state) - read_of(before) >= count, 30)
-    time.sleep(1)
+    bench.agent.wait(lambda state: not log_of(state)["waiting"], 30)
     after, used = bench.agent.client.state(), used_us(bench.agent.cgroup) - used
-    lost = after["ring"]["lost"] - before["ring"]["lost"]
-    log, old = (each["observability"]["access_log"] for each in (after, before))
+    log, old = log_of(after), log_of(before)
     return {
-        "asked_per_s": rate, "made_per_s": count / found["seconds"], "records": count,
-        "lost": lost, "lines": log["written"] - old["written"],
+        "way": way, "asked_per_s": rate, "made_per_s": count / found["seconds"], "records": count,
+        "read": after["ring"]["records"] - before["ring"]["records"],
+        "lost": after["ring"]["lost"] - before["ring"]["lost"],
+        "lines": log["written"] - old["written"],
         "lines_dropped": log["dropped"] - old["dropped"],
         "ring_bytes": RING, "agent_us": used / count,
     }  # fmt: skip
@@ -230,6 +229,22 @@ def read_of(state: dict[str, Any]) -> int:
     """Records that were read or lost so far."""
     ring: dict[str, int] = state["ring"]
     return ring["records"] + ring["lost"]
+
+
+def log_of(state: dict[str, Any]) -> dict[str, int]:
+    """Numbers of the access log."""
+    found: dict[str, int] = state["observability"]["access_log"]
+    return found
+
+
+def drained(bench: Bench, plan: Plan) -> list[dict[str, Any]]:
+    """All rates, with and without lines."""
+    flood = Flood(bench.stage, bench.stage.folder / "agent-bpf", [CLIENT, SERVERS[0]])
+    return [
+        records(bench, flood, way, rate, plan.flood_s)
+        for way in (METRICS, LOGGED)
+        for rate in plan.rates
+    ]
 
 
 def idle(bench: Bench, plan: Plan) -> dict[str, Any]:
@@ -257,7 +272,7 @@ def everything(stage: Stage, plan: Plan) -> dict[str, Any]:
                 "load": load(bench, plan),
                 "programs_ns": programs(bench, plan),
                 "held": held(bench, plan),
-                "records": [records(bench, plan, plan.records * i // 4) for i in (1, 2, 4)],
+                "records": drained(bench, plan),
                 "idle": idle(bench, plan),
             }
 
@@ -270,11 +285,11 @@ def show(results: dict[str, Any]) -> None:
     rows = [[name, *(f"{of.get(name, 0.0):,.0f}" for of in spent.values())] for name in names]
     harness.show("observe: ns of programs in a short connection", ["program", *spent], rows)
     rows = [
-        [f"{one['made_per_s']:,.0f}", one["records"], one["lost"], one["lines"],
-         one["lines_dropped"], f"{one['agent_us']:.1f}"]
+        [one["way"], f"{one['made_per_s']:,.0f}", one["records"], one["read"], one["lost"],
+         one["lines"], one["lines_dropped"], f"{one['agent_us']:.2f}"]
         for one in results["records"]
     ]  # fmt: skip
-    columns = ["records per s", "records", "lost", "lines", "lines dropped", "agent us each"]
+    columns = ["way", "made per s", "made", "read", "lost", "lines", "dropped", "agent us each"]
     harness.show(f"observe: a ring of {RING >> 20} MiB", columns, rows)
     harness.show("observe: nothing happens", ["case", "% of a core"], list(quiet(results)))
 

@@ -35,13 +35,13 @@ async def test_the_first_record_wakes_a_reader_that_would_sleep_for_ever(
     reader.subscribe(lambda batch: found.extend(batch.records))
     turn = reader._turn
 
-    def counted() -> bool:
+    def counted() -> ring.Turn:
         nonlocal turns
         turns += 1
         return turn()
 
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(keep_reading, watched.plane.maps["km_events"], counted)
+        tasks.start_soon(keep_reading, reader._ring, counted)
         await anyio.wait_all_tasks_blocked()
         for count in (2, 4, 6):
             await anyio.to_thread.run_sync(fetch, client, FRIEND, SERVER, 8080)
@@ -52,6 +52,18 @@ async def test_the_first_record_wakes_a_reader_that_would_sleep_for_ever(
         assert turns <= 1 + 6, "once at first, and at most once for each record"
         tasks.cancel_scope.cancel()
     assert {each.kind for each in found} == {EventKind.CLOSE}  # type: ignore[union-attr]
+
+
+def test_it_reads_sooner_where_the_ring_fills_quickly() -> None:
+    pause = ring.GATHER
+    for rate in (100_000, 150_000):
+        for _ in range(10):
+            pause = ring.gathering(pause, round(rate * pause), 7_000)
+            assert pause >= ring.LEAST
+        assert rate * pause < 7_000 / 4, "there is room for a loop that is held up"
+    for _ in range(10):
+        pause = ring.gathering(pause, 0, 7_000)
+    assert pause == ring.GATHER, "few records wake nobody more often than needed"
 
 
 async def test_a_reader_outlives_the_tables_that_were_replaced_by_bigger_ones(

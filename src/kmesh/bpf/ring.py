@@ -5,18 +5,21 @@ from __future__ import annotations
 import os
 
 from kmesh._native import ffi, lib
-from kmesh.bpf.lib import check
+from kmesh.bpf.lib import check, map_info
 from kmesh.errors import BpfError
+
+HEADER = 8  # bytes before each record
 
 
 class Ring:
     """The reader of one ring buffer map; there must be only one. ``fd`` is a descriptor of its own,
-    which can be read when there is something."""
+    which can be read when there is something; ``room`` is for how many records there is room."""
 
     def __init__(self, fd: int, record_size: int, records: int = 1024) -> None:
         """``records`` of ``record_size`` bytes are taken at most in one turn."""
-        self._room = ffi.new("char[]", record_size * records)
+        self._buffer = ffi.new("char[]", record_size * records)
         self._used = ffi.new("uint32_t *")
+        self.room = map_info(fd).max_entries // (record_size + HEADER)
         self.fd = os.dup(fd)  # whoever opened the map closes theirs when tables grow
         self._ring = lib.km_ring_open(self.fd)
         if self._ring == ffi.NULL:
@@ -26,9 +29,9 @@ class Ring:
 
     def drain(self) -> tuple[bytes, bool]:
         """(whole records, one after the other; whether there may be more). Raises BpfError."""
-        size = len(self._room)
-        more = check(lib.km_ring_drain(self._ring, self._room, size, self._used), "read a ring")
-        return bytes(ffi.buffer(self._room, self._used[0])), bool(more)
+        size = len(self._buffer)
+        more = check(lib.km_ring_drain(self._ring, self._buffer, size, self._used), "read a ring")
+        return bytes(ffi.buffer(self._buffer, self._used[0])), bool(more)
 
     def close(self) -> None:
         """Let go of the map."""

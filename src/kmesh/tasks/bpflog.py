@@ -11,7 +11,7 @@ from kmesh.abi.layout import LOG_SIZE, Log, LogLevel, Tally
 from kmesh.bpf.ring import Ring
 from kmesh.bpf.traffic import TrafficReader
 from kmesh.core.bpflog import text
-from kmesh.tasks.ring import BUDGET, TURN, keep_reading
+from kmesh.tasks.ring import BUDGET, TURN, Turn, keep_reading
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -53,7 +53,7 @@ class BpfLog:
     async def run(self) -> None:
         """Read until cancelled."""
         try:
-            await keep_reading(self._ring.fd, self._turn)
+            await keep_reading(self._ring, self._turn)
         finally:
             self._ring.close()
 
@@ -62,14 +62,15 @@ class BpfLog:
         lost = self._counters.tallies()[Tally.LOGS_LOST]
         return BpfLogStatistics(dict(self._lines), self._unwritten, lost)
 
-    def _turn(self) -> bool:
-        end = monotonic() + BUDGET
+    def _turn(self) -> Turn:
+        end, count = monotonic() + BUDGET, 0
         while True:
             raw, more = self._ring.drain()
+            count += len(raw) // LOG_SIZE
             for line in Log.unpack_many(raw):
                 self._write(line)
             if not more or monotonic() >= end:
-                return more
+                return Turn(count, more)
 
     def _write(self, line: Log) -> None:
         level = LogLevel(min(line.level, LogLevel.DEBUG))

@@ -26,10 +26,18 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 GATHER = 0.05  # seconds from the first record to reading: being woken for each costs ten times more
+LEAST = 0.003  # seconds to gather where so many come that the ring would be full
 EVERY = 1.0  # seconds; two processors that write their first records at once may wake nobody
 KEPT = 256
 TURN = 256  # records in one go
 BUDGET = 0.004  # seconds of the loop in one turn
+
+
+class Turn(NamedTuple):
+    """Records that were read, and whether there are more."""
+
+    records: int
+    more: bool
 
 
 class RingStatistics(NamedTuple):
@@ -39,15 +47,26 @@ class RingStatistics(NamedTuple):
     lost: int
 
 
-async def keep_reading(fd: int, turn: Callable[[], bool]) -> None:
+async def keep_reading(ring: Ring, turn: Callable[[], Turn]) -> None:
     """Call ``turn`` until cancelled: a moment after the kernel says that there is something, and
-    now and then. It says whether there is more; others have the loop in between."""
+    now and then. Others have the loop in between."""
+    gather = GATHER
     while True:
-        while turn():
+        count, more = turn()
+        while more:
             await anyio.lowlevel.checkpoint()
+            again, more = turn()
+            count += again
+        gather = gathering(gather, count, ring.room)
         with anyio.move_on_after(EVERY):
-            await _readable(fd)
-            await anyio.sleep(GATHER)
+            await _readable(ring.fd)
+            await anyio.sleep(gather)
+
+
+def gathering(before: float, records: int, room: int) -> float:
+    """Seconds to gather the next time, when in ``before`` seconds so many came of which the ring
+    has ``room`` for some: half when that was an eighth of it, else twice as long."""
+    return max(before / 2, LEAST) if records > room / 8 else min(before * 2, GATHER)
 
 
 async def _readable(fd: int) -> None:
@@ -85,7 +104,7 @@ class RingReader:
     async def run(self) -> None:
         """Read until cancelled: when the kernel says that a quarter is full, and now and then."""
         try:
-            await keep_reading(self._ring.fd, self._turn)
+            await keep_reading(self._ring, self._turn)
         finally:
             self._ring.close()
 
@@ -93,9 +112,9 @@ class RingReader:
         """For metrics and dumps."""
         return RingStatistics(self._records, self._counters.tallies()[Tally.RECORDS_LOST])
 
-    def _turn(self) -> bool:
-        """Read for a few milliseconds; whether there is more."""
-        end = monotonic() + BUDGET
+    def _turn(self) -> Turn:
+        """Read for a few milliseconds."""
+        end, before = monotonic() + BUDGET, self._records
         while True:
             raw, more = self._ring.drain()
             found = batch(raw, self._steering)
@@ -105,7 +124,7 @@ class RingReader:
             for tell in tuple(self._subscribers) if raw else ():
                 tell(found)
             if not more or monotonic() >= end:
-                return more
+                return Turn(self._records - before, more)
 
     def _note(self, found: Denial) -> None:
         self.last.append(found)
