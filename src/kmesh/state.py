@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from kmesh.core.addr import is_ipv4, text
 from kmesh.core.dirty import EXACT
-from kmesh.core.guards import LOOPBACK
+from kmesh.core.policy import LOOPBACK
 from kmesh.tasks.top_sources import OPTIONS
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from kmesh.core import addr
 from kmesh.core.commands import VIP
 from kmesh.core.endpoint_why import candidates
 from kmesh.core.lookup import in_kernel
-from kmesh.core.model import Mode, Scope
+from kmesh.core.model import Action, Mode, Scope
 from kmesh.core.route_names import UnknownEnd, ends, split
 from kmesh.core.route_why import route
 from kmesh.core.segments import Segments
@@ -34,12 +34,21 @@ from tests.core.meshes import (
     uid,
     workload,
 )
+from tests.core.test_audit import POLICY, RULE, Rig
 
 if TYPE_CHECKING:
-    from kmesh.core.model import Service, Workload
+    from kmesh.core.model import Authorization, Service, Workload
 
 Items = list[tuple[str, "Workload | Service | None"]]
 PORTS = (80, 443, 81)
+POLICIES = [
+    POLICY._replace(key=f"default/{i}", action=action, rules=(((rule,),),))
+    for i, (action, rule) in enumerate(
+        (action, rule)
+        for action in (Action.ALLOW, Action.DENY)
+        for rule in (RULE, RULE._replace(namespaces=()), RULE._replace(destination_ports=(81,)))
+    )
+]
 
 
 class Node:
@@ -177,6 +186,47 @@ def test_what_is_not_written_yet_is_said() -> None:
     assert [each["workload"] for each in found["endpoints"]] == [uid("b")]
     node.settle()
     assert node.why("default/client", "10.9.0.1:80")["differs"] is None
+
+
+def test_policies_are_asked_on_every_layer() -> None:
+    rig = Rig()
+    rig.steer.put_policies([(POLICY.key, POLICY._replace(rules=(((RULE,),),)))])
+    rig.settle()
+    kernel = Copy(rig.kernel.tables, b"", bytes(rig.kernel.rows))
+    asked = (rig.steer, kernel, "10.1.0.2", "10.1.0.1:80")
+    agreed = explain(*asked)
+    assert (agreed["allowed"], agreed["differs"]) == (True, None)
+    assert agreed["admission"][0]["planned"] == {"reason": "allowed", "policy": POLICY.key}
+    rig.steer.put_policies([(POLICY.key, POLICY._replace(action=Action.DENY))])
+    waiting = explain(*asked)
+    assert waiting["reason"] == "denied"
+    assert waiting["differs"] == {
+        "layer": "planned", "what": f"the policies of {uid('a')} say allowed instead of denied",
+    }  # fmt: skip
+    rig.steer.put_policies([(POLICY.key, POLICY)])
+    rig.settle()
+    rig.kernel.tables["km_match"].clear()
+    lost = explain(*asked)
+    assert lost["differs"]["layer"] == "kernel"
+    assert "; kernel: not allowed" in text(lost)
+    rig.steer.guards.guards.clear()
+    assert explain(*asked)["admission"][0]["planned"]["reason"] == "unlisted"
+
+
+@given(policies=st.lists(st.sampled_from(POLICIES), max_size=4, unique_by=lambda p: p.key))
+@settings(deadline=None, max_examples=30)
+def test_what_is_planned_decides_as_the_kernel_does(policies: list[Authorization]) -> None:
+    rig = Rig()
+    rig.steer.put_policies([(POLICY.key, None), *((each.key, each) for each in policies)])
+    rig.settle()
+    kernel = Copy(rig.kernel.tables, b"", bytes(rig.kernel.rows))
+    for source in ("10.1.0.1", "10.1.0.2", "10.7.0.9", "10.3.0.1", "127.0.0.1"):
+        for port in (80, 81):
+            found = explain(rig.steer, kernel, source, f"10.1.0.1:{port}")
+            assert found["differs"] is None
+            (said,) = found["admission"]
+            assert said["planned"] == said["kernel"]
+            assert said["reason"] == said["kernel"]["reason"]
 
 
 def test_names_lead_to_addresses() -> None:

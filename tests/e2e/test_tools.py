@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import json
-import os
 import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 
-from kmesh.bpf import lib
 from kmesh.cli.bundle.read import Bundle
 from kmesh.cli.bundle.replay import differences, replay
 from kmesh.cli.bundle.write import BundleError
 from kmesh.cli.main import main
 from kmesh.core import addr
-from kmesh.core.commands import Put
 from tests.e2e.agent import KMESH, environment
 from tests.e2e.peers import pod as workload
 from tests.e2e.peers import policy, service
@@ -141,17 +137,6 @@ def test_a_bundle_answers_like_the_agent(running: Agent, tmp_path: Path) -> None
         assert (verdict.reason.name.lower(), verdict.policy or None) == (
             answer["reason"], answer["policy"],
         )  # fmt: skip
-
-
-def test_a_bundle_shows_what_differs(running: Agent, tmp_path: Path) -> None:
-    fd = lib.pinned(f"{running.bpffs}/kmesh/maps/km_vip")
-    assert fd is not None
-    with contextlib.closing(os.fdopen(fd)):
-        key = min(key for key, _ in lib.rows(fd))
-        lib.delete(fd, key)
-    found = replayed(running, tmp_path / "b.tar.gz")
-    keys = [op.command.key for op in differences(found.steering) if isinstance(op.command, Put)]
-    assert keys == [key]
 
 
 def test_a_bundle_without_tables_says_so(running: Agent, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from kmesh.abi.check import seal_last
 from kmesh.abi.layout import Dimension, GuardMode, Reason
 from kmesh.core.commands import EXEMPT, GUARD, LINK, MATCH, PEER, PREFIX
 from kmesh.core.guard_rows import ALLOWS, DESTINATIONS, PEERS
-from kmesh.core.policy import covers
+from kmesh.core.policy import covers, exempt
 from kmesh.core.policy_sets import summaries
 
 if TYPE_CHECKING:
@@ -37,10 +37,9 @@ def admit(tables: Tables, rows: bytes, netns: int, attempt: Attempt) -> Decision
     """km_admit() of authz.bpf.c for TCP; without a link nobody asks the program."""
     if netns.to_bytes(8, "little") not in tables[LINK]:
         return Decision(Reason.NOT_ENROLLED)
-    if attempt.source == attempt.destination:
-        return Decision(Reason.EXEMPT)
-    exempt = (layout.Cidr.unpack(value) for value in tables[EXEMPT].values())
-    if any(covers((cidr.base, cidr.plen), attempt.source) for cidr in exempt):
+    exempted = (layout.Cidr.unpack(value) for value in tables[EXEMPT].values())
+    cidrs = [(cidr.base, cidr.plen) for cidr in exempted]
+    if exempt(attempt.source, attempt.destination, cidrs):
         return Decision(Reason.EXEMPT)
     raw = tables[GUARD].get(attempt.destination)
     if raw is None:

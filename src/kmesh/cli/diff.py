@@ -23,8 +23,7 @@ EXAMPLES = """\
   kmesh diff --bundle kmesh-bundle-n1.tar.gz
 
 The layers are: xds (what the control plane sent), desired (what of it is in force), planned (what
-the writer believes the kernel holds), kernel (what lies in the pinned tables). A bundle has no
-planned layer, and its policies are not compared.
+the writer believes the kernel holds), kernel (what lies in the pinned tables).
 
 How the second layer differs from the first: missing, unplanned (it has more), altered; rejected
 (the control plane was told why), waiting (the writer has not come to it yet), failing (it is tried

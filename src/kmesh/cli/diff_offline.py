@@ -1,4 +1,4 @@
-"""The question of ``kmesh diff`` to a bundle: what the planner would change if it began there."""
+"""The question of ``kmesh diff`` to a bundle: the same comparisons, of what its parts say."""
 
 from __future__ import annotations
 
@@ -8,29 +8,62 @@ from kmesh.cli.bundle.read import Bundle
 from kmesh.cli.bundle.replay import differences as changes
 from kmesh.cli.bundle.replay import replay
 from kmesh.cli.diff import Found
-from kmesh.core.apart import DESIRED, FRONTENDS, KERNEL, REJECTED, RESOURCES, ROWS, XDS, Apart
-from kmesh.core.commands import CIDR, CONFIG, ENROL, POD, VIP
+from kmesh.core.apart import (
+    DESIRED,
+    FRONTENDS,
+    KERNEL,
+    PLANNED,
+    PODS,
+    REJECTED,
+    RESOURCES,
+    ROWS,
+    XDS,
+    Apart,
+)
+from kmesh.core.audit import Kind, Picture, Sweep
+from kmesh.core.commands import VERDICT
 from kmesh.core.differences import of_ops
+from kmesh.core.guard_differences import guarded
+from kmesh.core.row_names import describe
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
+
+    from kmesh.cli.bundle.replay import Replayed
 
 
 def differences(path: Path, most: int) -> Found:
-    """Of services and pods; raises BundleError."""
+    """Of every pair of layers; raises BundleError."""
     made = replay(Bundle(path))
-    steering, tables = made.steering, made.found
-    rows = {VIP: tables.vips, CIDR: tables.cidrs, ENROL: tables.enrols, POD: tables.pods,
-            CONFIG: {bytes(4): tables.config}}  # fmt: skip
+    steering, tables = made.steering, made.planned.tables
     found = [
         Apart(XDS, DESIRED, RESOURCES, name, REJECTED, why)
         for name, why in sorted(made.rejected.items())
     ]
-    found += of_ops(steering, changes(steering), rows.__getitem__, (DESIRED, KERNEL))
+    found += [apart for step in guarded(steering, made.sets) for apart in step.found]
+    found += of_ops(steering, changes(steering), tables.__getitem__, (DESIRED, PLANNED))
+    found += written(made)  # now every id has a name
     store = steering.store
     compared = {
-        RESOURCES: len(store.workloads) + len(store.services) + len(made.rejected),
+        RESOURCES: len(store.workloads) + len(store.services) + len(steering.guards.index.policies)
+        + len(made.rejected),
         FRONTENDS: len({**store.claimants, **steering.planner.frontends}),
-        ROWS: sum(map(len, rows.values())),
-    }
+        PODS: len(steering.pods.wanted),
+        ROWS: sum(map(len, tables.values())),
+    }  # fmt: skip
     return Found([each._asdict() for each in found[:most]], len(found), compared)
+
+
+def written(made: Replayed) -> Iterator[Apart]:
+    """What was planned against what lay in the kernel, row by row."""
+    for table, rows in made.planned.tables.items():
+        picture = Picture(
+            table, rows.keys, rows.get, lambda *_: None, lambda: True, counts=table == VERDICT
+        )
+        sweep = Sweep(picture, made.kernel)
+        while (step := sweep.step()) is not None:
+            for each in step[1]:
+                if made.settled or each.kind is not Kind.UNPLANNED:
+                    what = describe(made.steering, table, each.key)
+                    yield Apart(PLANNED, KERNEL, table, what, str(each.kind))

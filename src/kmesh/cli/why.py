@@ -159,10 +159,10 @@ def _admission(found: Found) -> list[str]:
         said = f"{spoken(each['reason'])}{by}"
         if each["dry_run_denies"] is not None:
             said += f"; in dry run denied by {each['dry_run_denies'] or 'no ALLOW policy'}"
-        inside = each["kernel"]
-        if inside is not None and inside["reason"] != each["reason"]:
-            said += f"; the kernel says {spoken(inside['reason'])}"
-        elif inside is None:
+        for layer in ("planned", "kernel") if each["kernel"] is not None else ():
+            if each[layer]["reason"] != each["reason"]:
+                said += f"; {layer}: {spoken(each[layer]['reason'])}"
+        if each["kernel"] is None:
             said += "; guarded elsewhere"
         lines[said] = lines.get(said, 0) + 1
     return [
@@ -174,8 +174,6 @@ def _admission(found: Found) -> list[str]:
 def _layers(found: Found) -> list[str]:
     lines = []
     for name, layer in found["layers"].items():
-        if layer is None:
-            continue
         count = len({(e["address"], e["port"]) for e in layer["endpoints"]})
         what = f" over {count} endpoint{'s' if count != 1 else ''}" if count else ""
         lines.append(step(name, f"{layer['action']}{what} ({spoken(layer['reason'])})"))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from itertools import islice
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from kmesh.abi.layout import SLOT_SIZE
 from kmesh.core.commands import CIDR, EXEMPT, PREFIX, ROW, SLOT
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from kmesh.core.plan import Realised
-    from kmesh.core.tables import Tables
 
 ARRAYS = (SLOT, ROW)
 TRIES = (CIDR, PREFIX, EXEMPT)  # asked for one row, they may answer with a shorter prefix
@@ -79,10 +78,20 @@ def compare_record(
     return found
 
 
+class Readable(Protocol):
+    """The part of Tables that a comparison needs."""
+
+    def walk(self, table: str) -> Iterator[tuple[bytes, bytes]]:
+        """See Tables."""
+
+    def row(self, table: str, key: bytes, size: int = 0) -> bytes | None:
+        """See Tables."""
+
+
 class Sweep:
     """One pass through a table: first what lies there, then what should."""
 
-    def __init__(self, picture: Picture, tables: Tables) -> None:
+    def __init__(self, picture: Picture, tables: Readable) -> None:
         self._picture, self._tables = picture, tables
         self._array, self._trie = picture.table in ARRAYS, picture.table in TRIES
         self._rows = iter(()) if self._array else tables.walk(picture.table)

@@ -4,11 +4,12 @@ whose address is whose. For ``kmesh diff``.
 
 from __future__ import annotations
 
+from hashlib import sha256
 from itertools import islice
 from typing import TYPE_CHECKING
 
 from kmesh.abi.check import seal_last
-from kmesh.abi.layout import CidrKey, Guard, GuardMode, Peer
+from kmesh.abi.layout import CidrKey, Guard, GuardMode, Peer, Reason
 from kmesh.core.apart import (
     CLOSED,
     DESIRED,
@@ -29,42 +30,61 @@ from kmesh.core.own import row
 from kmesh.core.row_names import describe
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
-    from kmesh.core.guards import Content, Guards
+    from kmesh.core.guards import Guards
+    from kmesh.core.model import Authorization, Workload
     from kmesh.core.steer import Steering
+
+    Prints = Mapping[str, str]
+    Enforced = Mapping[int, Prints]
+    """Of each set that guards lead to, the fingerprints of its policies."""
 
 SLICE = 256
 NOT_WHOLE = "the control plane's first answer about policies is not whole yet"
 NOBODY_S = "it is no enrolled pod's"
+NOT_KNOWN = "it leads to policies that nobody knows"
 
 
-def guarded(steering: Steering) -> Iterator[Step]:
-    """Slice by slice; what the planner is about to mend says so."""
+def guarded(steering: Steering, bundled: Enforced | None = None) -> Iterator[Step]:
+    """Slice by slice; what the planner is about to mend says so. ``bundled`` are the sets of an
+    agent that is asked by its bundle: nobody plans here."""
     guards = steering.guards
     if not guards.started:
         yield Step(PODS, 0, [Apart(DESIRED, PLANNED, POLICIES, "all", WAITING, NOT_WHOLE)])
         return
     told = False
-    for step in _steps(steering):
-        told = told or bool(step.found)
-        yield step._replace(found=[each._replace(why=each.why or why(guards))
-                                   for each in step.found])  # fmt: skip
-    if not told and (said := why(guards)):
+    for step in _steps(steering, bundled):
+        reason = _why(guards) if bundled is None else ""
+        found = [each._replace(why=each.why or reason) for each in step.found]
+        told = told or bool(found)
+        yield step._replace(found=found)
+    if not told and bundled is None and (said := _why(guards)):
         kind = FAILING if guards.failing else WAITING
         yield Step(PODS, 0, [Apart(DESIRED, PLANNED, POLICIES, "all", kind, said)])
 
 
-def why(guards: Guards) -> str:
-    """Why a difference is there; empty when no reason is known."""
+def enforced(guards: Guards) -> dict[int, Prints]:
+    """The sets that are known here."""
+    return {rules.id: prints(content) for content, rules in guards.sets.rules.items()}
+
+
+def prints(policies: Iterable[Authorization]) -> Prints:
+    """By the policy's key what changes when anything of it does."""
+    return {each.key: sha256(repr(each).encode()).hexdigest()[:16] for each in policies}
+
+
+def _why(guards: Guards) -> str:
     return guards.failing or ("" if guards.idle() else NOT_YET)
 
 
-def _steps(steering: Steering) -> Iterator[Step]:
+def _steps(steering: Steering, bundled: Enforced | None) -> Iterator[Step]:
     guards = steering.guards
     cookies = iter(list({**steering.pods.wanted, **guards.links}))
     while some := list(islice(cookies, SLICE)):
-        yield Step(PODS, 0, [apart for cookie in some for apart in _pod(steering, cookie)])
+        sets = enforced(guards) if bundled is None else bundled
+        found = [apart for cookie in some for apart in _pod(steering, cookie, sets)]
+        yield Step(PODS, 0, found)
     known = {address for uid in steering.pods.wanted.values() for address in _mine(steering, uid)}
     yield Step(PODS, 0, _extra(steering, GUARD, guards.guards.keys() - known))
     wanted = {cookie.to_bytes(8, "little") for cookie in steering.pods.wanted}
@@ -86,13 +106,13 @@ def _mine(steering: Steering, uid: str) -> list[bytes]:
     return [address for address, value in guards.guards.items() if guards.belongs(value, uid)]
 
 
-def _pod(steering: Steering, cookie: int) -> Iterator[Apart]:
+def _pod(steering: Steering, cookie: int, sets: Enforced) -> Iterator[Apart]:
     guards, key = steering.guards, cookie.to_bytes(8, "little")
     place, uid = guards.links.get(cookie), steering.pods.wanted.get(cookie)
     if uid is None:
         yield _apart(steering, LINK, key, Kind.UNPLANNED)
         return
-    pod = guards.pods_guarded.get(cookie)
+    pod = guards.status(cookie, uid)
     if pod is not None and pod.why:
         yield Apart(DESIRED, PLANNED, GUARD, uid, CLOSED, pod.why)
     workload = steering.store.workloads.get(uid)
@@ -104,37 +124,45 @@ def _pod(steering: Steering, cookie: int) -> Iterator[Apart]:
         yield _apart(steering, OWN, key, how(own, guards.own.rows.get(key)))
     if addresses and place != guards.places(cookie):
         yield _apart(steering, LINK, key, how(True, place))
-    applicable = guards.index.of(workload)
-    content = None if guards.closing(applicable) else applicable.policies
-    record = guards.record(cookie, uid, content)
-    policies = dict[Apart, None]()
+    found: dict[Apart, None] = {}
     for address in addresses:
-        found = guards.guards.get(address)
-        if found is None:
-            yield _apart(steering, GUARD, address, Kind.MISSING)
-            continue
-        planned = contents(guards, Guard.unpack(found))
-        if content is not None and planned is not None and content != planned:
-            policies.update(dict.fromkeys(_policies(uid, content, planned)))
-        elif record is None or found != seal_last(address, record.pack()):
-            yield _apart(steering, GUARD, address, Kind.ALTERED)
-    yield from policies
+        found.update(dict.fromkeys(_record(steering, cookie, workload, address, sets)))
+    yield from found
 
 
-def contents(guards: Guards, planned: Guard) -> Content | None:
-    """The policies that a record leads to; None when it refuses everybody, or when nobody knows."""
-    if planned.mode is GuardMode.ALLOW:
-        return ()
-    every = guards.sets.rules.items()
-    return next((content for content, rules in every if rules.id == planned.set), None)
+def _record(
+    steering: Steering, cookie: int, workload: Workload, address: bytes, sets: Enforced
+) -> Iterator[Apart]:
+    guards, uid = steering.guards, workload.uid
+    raw = guards.guards.get(address)
+    if raw is None:
+        yield _apart(steering, GUARD, address, Kind.MISSING)
+        return
+    applicable, planned = guards.index.of(workload), Guard.unpack(raw)
+    closed = guards.closing(applicable)
+    desired = None if closed else applicable.policies
+    altered = _apart(steering, GUARD, address, Kind.ALTERED)
+    if desired is None or planned.mode == GuardMode.REFUSE:
+        if planned.mode != GuardMode.REFUSE:
+            yield altered
+        elif planned.reason != closed:
+            yield altered._replace(why=f"it lets nobody in: {Reason(planned.reason).name.lower()}")
+        return
+    second = {} if planned.mode == GuardMode.ALLOW else sets.get(planned.set)
+    if second is None:
+        yield altered._replace(why=NOT_KNOWN)
+    elif prints(desired) != second:
+        yield from _policies(uid, prints(desired), second)
+    else:
+        record = guards.record(cookie, uid, desired)
+        if record is not None and raw != seal_last(address, record.pack()):
+            yield altered
 
 
-def _policies(uid: str, desired: Content, planned: Content) -> Iterator[Apart]:
-    first = {policy.key: policy for policy in desired}
-    second = {policy.key: policy for policy in planned}
-    for key in sorted({*first, *second}):
-        if first.get(key) != second.get(key):
-            kind = how(first.get(key), second.get(key))
+def _policies(uid: str, desired: Prints, planned: Prints) -> Iterator[Apart]:
+    for key in sorted({*desired, *planned}):
+        if desired.get(key) != planned.get(key):
+            kind = how(desired.get(key), planned.get(key))
             yield Apart(DESIRED, PLANNED, POLICIES, f"{key} of {uid}", str(kind))
 
 

@@ -26,7 +26,7 @@ from kmesh.core.guard_status import (
 )
 from kmesh.core.own import OwnAddresses
 from kmesh.core.peers import Peers
-from kmesh.core.policy import Attempt, Verdict, covers, judge
+from kmesh.core.policy import Attempt, Verdict, exempt, judge
 from kmesh.core.policy_index import Applicable, PolicyIndex
 
 if TYPE_CHECKING:
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from kmesh.core.tables import FoundGuards, Outcome
 
 SLICE = 256
-LOOPBACK = ((bytes(10) + b"\xff\xff\x7f\0\0\0", 104), (bytes(15) + b"\1", 128))
 FIRST_RETRY, LAST_RETRY = 0.05, 5.0
 Content = tuple["Authorization", ...]
 
@@ -206,7 +205,7 @@ class Guards:
         workload = self.peers.owner(destination)
         if workload is None:
             return None
-        if source == destination or any(covers(each, source) for each in (*self.exempt, *LOOPBACK)):
+        if exempt(source, destination, self.exempt):
             return Verdict(Reason.EXEMPT)
         applicable = self.index.of(workload)
         closed = self.closing(applicable)
@@ -255,22 +254,27 @@ class Guards:
         wanted: dict[int, Content | None] = {}
         guarded = {}
         for cookie, uid in self._pods.wanted.items():
+            found = self.status(cookie, uid)
+            if found is not None:
+                guarded[cookie] = found
             workload = self._store.workloads.get(uid)
-            if workload is None:
-                if cookie in self.links:
-                    guarded[cookie] = unknown(cookie, uid)
-                continue
-            applicable = self.index.of(workload)
-            if workload.traits & HOST_NETWORK:
-                guarded[cookie] = outside(cookie, uid, applicable)
-                continue
-            reason = self.closing(applicable)
-            content = None if reason else applicable.policies
-            wanted[cookie] = content
-            why = self.sets.closed.get(applicable.policies, "")
-            guarded[cookie] = describe(cookie, uid, applicable, reason, why)
+            if workload is not None and not workload.traits & HOST_NETWORK:
+                applicable = self.index.of(workload)
+                wanted[cookie] = None if self.closing(applicable) else applicable.policies
         self.pods_guarded = guarded
         return wanted
+
+    def status(self, cookie: int, uid: str) -> PodGuard | None:
+        """How a pod should be guarded by what is known now; None for one that is not guarded and
+        whose workload nobody knows."""
+        workload = self._store.workloads.get(uid)
+        if workload is None:
+            return unknown(cookie, uid) if cookie in self.links else None
+        applicable = self.index.of(workload)
+        if workload.traits & HOST_NETWORK:
+            return outside(cookie, uid, applicable)
+        why = self.sets.closed.get(applicable.policies, "")
+        return describe(cookie, uid, applicable, self.closing(applicable), why)
 
     def closing(self, applicable: Applicable) -> Reason | None:
         """Why a pod of these policies lets nobody in; None when the policies decide."""

@@ -102,6 +102,7 @@ OPERATIONS: tuple[Operation, ...] = (
             },
         },
     ),
+    Operation("get", "/debug/planned", "Every row as the writer believes that it is written."),
     Operation("get", "/debug/queues", "What waits, and what was dropped."),
     Operation("get", "/debug/tasks", "The tasks of the loop and where they wait."),
     Operation("get", "/debug/maps", "The kernel's tables and their fill.", (), ROWS),

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from kmesh.core.model import Authorization, Identity, Match, StringMatch
 
 Cidr = tuple[bytes, int]
+LOOPBACK: tuple[Cidr, ...] = (
+    (bytes(10) + b"\xff\xff\x7f\0\0\0", 104),
+    (bytes(15) + b"\1", 128),
+)
 
 
 class Attempt(NamedTuple):
@@ -65,6 +69,12 @@ def judge(policies: Iterable[Authorization], attempt: Attempt) -> Verdict:
         if rule >= 0:
             return Verdict(Reason.ALLOWED, policy.key, rule, dry)
     return Verdict(Reason.NOT_ALLOWED, dry_run=dry)
+
+
+def exempt(source: bytes, destination: bytes, cidrs: Iterable[Cidr]) -> bool:
+    """Whether a connection between 16-byte addresses is let in whatever the policies say: a pod
+    reaches itself, and ``cidrs`` reach everybody."""
+    return source == destination or any(covers(each, source) for each in (*LOOPBACK, *cidrs))
 
 
 Found = list[tuple["Authorization", int]]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from kmesh.core import addr as addresses
 from kmesh.core.lookup import EXACT
+from kmesh.core.route_why import unequal
 
 if TYPE_CHECKING:
     from kmesh.core.endpoint_why import Candidate
@@ -20,6 +21,7 @@ def shape(
     """Everything; of endpoints and admissions the first ``most``, chosen ones first."""
     ends, service = found.ends, found.service
     chosen_first = sorted(found.candidates, key=lambda each: (not each.chosen, each.uid))
+    differs = found.differs or unequal(admitted)
     layers = {"desired": found.desired, "planned": found.planned, "kernel": found.kernel}
     return {
         "source": {
@@ -41,11 +43,10 @@ def shape(
         "preference": [scope.name.lower() for scope in service.preference] if service else [],
         "endpoints": [_endpoint(each) for each in chosen_first[:most]],
         "endpoints_total": len(found.candidates),
-        "layers": {name: None if each is None else _outcome(each) for name, each in layers.items()},
+        "layers": {name: _outcome(each) for name, each in layers.items()},
         "fail_open": found.desired.action == "refuse"
         and bool(open_reasons >> found.desired.reason & 1),
-        "differs": None if found.differs is None
-        else {"layer": found.differs[0], "what": found.differs[1]},
+        "differs": None if differs is None else {"layer": differs[0], "what": differs[1]},
         "admission": [_admission(each) for each in admitted[:most]],
     }  # fmt: skip
 
@@ -82,6 +83,9 @@ def _admission(each: Admission) -> dict[str, Any]:
         "workload": each.workload.uid, "address": addresses.text(each.addr), "port": each.port,
         "reason": verdict.reason.name.lower(), "policy": verdict.policy or None,
         "rule": verdict.rule if verdict.rule >= 0 else None, "dry_run_denies": verdict.dry_run,
-        "kernel": None if each.kernel is None
-        else {"reason": each.kernel[0], "policy": each.kernel[1] or None},
+        "planned": _said(each.planned), "kernel": _said(each.kernel),
     }  # fmt: skip
+
+
+def _said(answer: tuple[str, str] | None) -> dict[str, Any] | None:
+    return None if answer is None else {"reason": answer[0], "policy": answer[1] or None}

@@ -15,13 +15,19 @@ from kmesh.core.policy import Attempt
 from kmesh.core.render import Render, View, choose
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
+    from kmesh.abi.layout import Reason
+    from kmesh.core.guards import Guards
     from kmesh.core.lookup import Kernel
     from kmesh.core.model import Service, Workload
     from kmesh.core.policy import Verdict
     from kmesh.core.steer import Steering
     from kmesh.core.store import Frontend, Store
+
+    Admit = Callable[[int, Attempt], tuple[Reason, int | str]]
+    """For the cookie of a guarded namespace and an attempt: the reason, and the policy that decides
+    by id or name."""
 
 
 class Ends(NamedTuple):
@@ -36,7 +42,7 @@ class Ends(NamedTuple):
 
 class Route(NamedTuple):
     """The answer. ``frontend`` is None when no service has the address; then the connection goes
-    where it was dialled. ``planned`` is None offline; ``differs`` is (layer, what)."""
+    where it was dialled. ``differs`` is (layer, what)."""
 
     ends: Ends
     view: int
@@ -46,27 +52,28 @@ class Route(NamedTuple):
     target: int | None
     candidates: list[Candidate]
     desired: Outcome
-    planned: Outcome | None
+    planned: Outcome
     kernel: Outcome
     differs: tuple[str, str] | None
 
 
 class Admission(NamedTuple):
-    """Whether a pod lets the connection in. ``kernel`` is None when this agent does not guard it;
-    else the reason and the policy's name."""
+    """Whether a pod lets the connection in, by what is desired. ``planned`` and ``kernel`` are None
+    when this agent does not guard it; else the reason and the policy's name."""
 
     addr: bytes
     port: int
     workload: Workload
     verdict: Verdict
+    planned: tuple[str, str] | None
     kernel: tuple[str, str] | None
 
 
 def route(
     steering: Steering, kernel: Kernel, ends: Ends, bypass: bool = False, offline: bool = False
 ) -> Route:
-    """Everything about where it goes. ``offline``: nobody plans, there is only what is desired and
-    what lay in the kernel. ``bypass``: waypoints are passed by (--fail-open waypoint)."""
+    """Everything about where it goes. ``offline``: nobody plans, what differs waits for nobody.
+    ``bypass``: waypoints are passed by (--fail-open waypoint)."""
     store = steering.store
     found = covering(store, ends.destination)
     row = steering.pods.rows.get(ends.cookie or 0)
@@ -79,17 +86,20 @@ def route(
     if service and port and found:
         listed = candidates(store, service, found, client.profile, port)
     desired = _desired(store, found, client, ends, bypass)
-    planned = None if offline else _planned(steering, ends, view)
-    inside = _kernel(kernel, ends, view)
-    differs = _differs(steering, found, desired, planned, inside, enrolled=row is not None)
+    planned, inside = _planned(steering, ends, view), _kernel(kernel, ends, view)
+    waits = not offline and not steering.idle()
+    differs = _differs(
+        steering, found, desired, planned, inside, enrolled=row is not None, waits=waits
+    )
     return Route(
         ends, view, found, tuple(keys), service, port.target if port else None, listed, desired,
         planned, inside, differs,
     )  # fmt: skip
 
 
-def admissions(steering: Steering, kernel: Kernel, found: Route) -> list[Admission]:
-    """What each pod says to which the connection may go; nothing for what is no workload."""
+def admissions(steering: Steering, admit: Admit, kernel: Kernel, found: Route) -> list[Admission]:
+    """What each pod says to which the connection may go; nothing for what is no workload.
+    ``admit`` answers for what is planned, as ``kernel`` does for what lies there."""
     places = list(found.desired.endpoints) or [(found.ends.destination, found.ends.port)]
     if found.desired.action == "refuse":
         return []
@@ -100,15 +110,35 @@ def admissions(steering: Steering, kernel: Kernel, found: Route) -> list[Admissi
         verdict = guards.explain(found.ends.source, addr, port)
         if workload is None or verdict is None:
             continue
-        inside = None
+        planned = inside = None
         cookie = cookies.get(workload.uid)
-        # Of a bundle it is not known who is guarded: the tables themselves are asked.
-        if cookie is not None and (found.planned is None or cookie in guards.pods_guarded):
+        if cookie is not None and (cookie in guards.pods_guarded or cookie in guards.links):
             identity = found.ends.client.identity if found.ends.client else None
-            reason, policy = kernel.admit(cookie, Attempt(found.ends.source, addr, port, identity))
-            inside = reason.name.lower(), guards.names.name(policy) if policy else ""
-        answers.append(Admission(addr, port, workload, verdict, inside))
+            attempt = Attempt(found.ends.source, addr, port, identity)
+            planned = _said(guards, *admit(cookie, attempt))
+            inside = _said(guards, *kernel.admit(cookie, attempt))
+        answers.append(Admission(addr, port, workload, verdict, planned, inside))
     return answers
+
+
+def unequal(admitted: Iterable[Admission]) -> tuple[str, str] | None:
+    """(layer, what) of the first admission that is not the same on every layer."""
+    for each in admitted:
+        if each.planned is None or each.kernel is None:
+            continue
+        said = each.verdict.reason.name.lower()
+        for layer, (reason, _), before in (
+            ("planned", each.planned, said), ("kernel", each.kernel, each.planned[0]),
+        ):  # fmt: skip
+            if reason != before:
+                spoken = f"{reason} instead of {before}".replace("_", " ")
+                return layer, f"the policies of {each.workload.uid} say {spoken}"
+    return None
+
+
+def _said(guards: Guards, reason: Reason, policy: int | str) -> tuple[str, str]:
+    named = guards.names.name(policy) if isinstance(policy, int) and policy else policy or ""
+    return reason.name.lower(), str(named)
 
 
 def covering(store: Store, addr: bytes) -> Frontend | None:
@@ -165,19 +195,17 @@ def _differs(
     steering: Steering,
     found: Frontend | None,
     desired: Outcome,
-    planned: Outcome | None,
+    planned: Outcome,
     kernel: Outcome,
+    *,
     enrolled: bool,
+    waits: bool,
 ) -> tuple[str, str] | None:
-    if planned is None:
-        if desired.agrees(kernel) or not enrolled:
-            return None
-        return "kernel", "the kernel's tables held something else than was wanted"
     if not desired.agrees(planned):
         failure = steering.failing.get(found) if found else None
         if failure is not None:
             return "planned", f"it could not be written: {failure.why}"
-        if not steering.idle():
+        if waits:
             return "planned", "the writer has not come to it yet"
         if not enrolled:
             return None  # another client's view: this node has no records for it

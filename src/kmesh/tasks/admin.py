@@ -18,6 +18,7 @@ from kmesh.tasks import (
     kernel_dump,
     kernel_objects,
     page,
+    planned,
     sampling,
     toggles,
     top,
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 ROUTES: tuple[Callable[[Context], list[web.RouteDef]], ...] = (
     page.routes, top.routes, events.routes, dumps.routes, kernel_dump.routes,
     kernel_objects.routes, inside.routes, sampling.routes, toggles.routes, why.routes,
-    avoid.routes, audit.routes, diff.routes,
+    avoid.routes, audit.routes, diff.routes, planned.routes,
 )  # fmt: skip
 """Every part's routes; a part adds its function here."""
 LIMITS = Limits(connections=128, head=10.0, body=64 << 10, named=False)

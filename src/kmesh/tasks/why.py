@@ -8,7 +8,8 @@ from aiohttp import web
 
 from kmesh.abi.layout import Reason
 from kmesh.bpf.answers import Live
-from kmesh.core.policy import principal
+from kmesh.core.guard_why import planned
+from kmesh.core.policy import Attempt, principal
 from kmesh.core.route_names import UnknownEnd, ends, split
 from kmesh.core.route_shape import shape
 from kmesh.core.route_why import admissions, route
@@ -29,15 +30,20 @@ def explain(
     kernel: Kernel,
     source: str,
     destination: str,
-    offline: bool = False,
+    bundled: Kernel | None = None,
 ) -> dict[str, Any]:
     """The whole answer. ``source`` and ``destination`` are addresses or names, the latter with a
-    port if need be. Raises UnknownEnd, BpfError."""
+    port if need be. ``bundled`` are the tables as they were planned of an agent that is asked by
+    its bundle. Raises UnknownEnd, BpfError."""
     host, port = split(destination)
     asked = ends(steering, source, host, port)
     bypass = bool(steering.planner.open_reasons >> Reason.WAYPOINT & 1)
-    found = route(steering, kernel, asked, bypass, offline)
-    admitted = admissions(steering, kernel, found)
+    found = route(steering, kernel, asked, bypass, offline=bundled is not None)
+
+    def admit(cookie: int, attempt: Attempt) -> tuple[Reason, int | str]:
+        return bundled.admit(cookie, attempt) if bundled else planned(steering.guards, attempt)
+
+    admitted = admissions(steering, admit, kernel, found)
     said = shape(found, admitted, steering.planner.open_reasons)
     return {**verdict(steering, found, admitted, said["fail_open"]), **said}
 

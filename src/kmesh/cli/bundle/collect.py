@@ -38,6 +38,7 @@ ANSWERS = {
     "config_dump.json": "/debug/config_dump/dual-engine",
     "config_dump_bpf.json": "/debug/config_dump/bpf/dual-engine",
     "resources.json": "/debug/resources",
+    "planned.json": "/debug/planned",
     "settings.json": "/config_dump?limit=0",
     "maps.json": "/debug/maps",
     "links.json": "/debug/links",

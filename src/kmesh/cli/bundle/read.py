@@ -39,10 +39,14 @@ class Bundle:
 
     def document(self, name: str) -> Any:
         """A JSON file; raises BundleError when it is not there."""
+        return orjson.loads(self.content(name))
+
+    def content(self, name: str) -> bytes:
+        """A file's bytes; raises BundleError when it is not there."""
         if name not in self._files:
             why = {each["name"]: each["why"] for each in self._missing()}
             raise BundleError(f"the bundle has no {name}: {why.get(name, 'never collected')}")
-        return orjson.loads(self._files[name])
+        return self._files[name]
 
     def table(self, name: str) -> list[tuple[bytes, bytes]] | None:
         """Rows of a kernel table by its name, such as km_vip; None when it is not there."""

@@ -1,0 +1,48 @@
+"""Whether a pod lets a connection in by the rows that the writer believes the kernel holds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kmesh.abi.layout import Guard, GuardMode, Peer, Reason
+from kmesh.core.policy import Attempt, exempt, judge
+
+if TYPE_CHECKING:
+    from kmesh.core.guards import Guards
+    from kmesh.core.model import Authorization, Identity
+
+
+def planned(guards: Guards, attempt: Attempt) -> tuple[Reason, str]:
+    """(reason, key of the deciding policy or empty) for a connection that comes to its destination;
+    INCONSISTENT where a record leads to policies that nobody knows."""
+    source = attempt.source
+    if exempt(source, attempt.destination, guards.exempted):
+        return Reason.EXEMPT, ""
+    raw = guards.guards.get(attempt.destination)
+    if raw is None:
+        return Reason.UNLISTED, ""
+    record = Guard.unpack(raw)
+    if record.mode == GuardMode.REFUSE:
+        return Reason(record.reason), ""
+    policies = leads_to(guards, record)
+    if policies is None:
+        return Reason.INCONSISTENT, ""
+    verdict = judge(policies, attempt._replace(identity=_identity(guards, source)))
+    return verdict.reason, verdict.policy
+
+
+def leads_to(guards: Guards, record: Guard) -> tuple[Authorization, ...] | None:
+    """The policies of a record that evaluates some; None when it is of a set of an agent before."""
+    if record.mode == GuardMode.ALLOW:
+        return ()
+    sets = guards.sets.rules.items()
+    return next((content for content, rules in sets if rules.id == record.set), None)
+
+
+def _identity(guards: Guards, source: bytes) -> Identity | None:
+    raw = guards.peers.rows.get(source)
+    if raw is None:
+        return None
+    number = Peer.unpack(raw).identity
+    every = guards.names.identities.items()
+    return next((identity for identity, id_ in every if id_ == number), None)
