@@ -5,7 +5,7 @@ whose address is whose. For ``kmesh diff``.
 from __future__ import annotations
 
 from hashlib import sha256
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from kmesh.abi.check import seal_last
@@ -91,8 +91,9 @@ def _steps(steering: Steering, bundled: Enforced | None) -> Iterator[Step]:
     yield Step(PODS, 0, _extra(steering, OWN, guards.own.rows.keys() - wanted))
     yield Step(PODS, 0, _exempt(steering))
     if guards.peers.on:
-        addresses = dict.fromkeys((*steering.store.roster.addresses(), *guards.peers.rows))
-        left = iter(addresses)
+        rows = guards.peers.rows
+        others = (each for each in steering.store.roster.addresses() if each not in rows)
+        left = chain(list(rows), others)
         while peers := list(islice(left, SLICE)):
             yield Step(POLICIES, 0, list(_peers(steering, peers)))
 
