@@ -22,6 +22,6 @@ ffi.set_source(
     sources=[str(path) for path in sorted(HERE.glob("*.c"))],
     include_dirs=[str(HERE), str(HERE.parent / "bpf_c")],
     libraries=["bpf"],
-    extra_compile_args=["-O2", "-Wall", "-Wextra", "-Wno-unused-parameter"],
+    extra_compile_args=["-O2", "-fvisibility=hidden", "-Wall", "-Wextra", "-Wno-unused-parameter"],
     py_limited_api=True,
 )

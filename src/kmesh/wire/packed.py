@@ -1,4 +1,4 @@
-"""The normal form that native/scan.c writes, to model rows.
+"""The normal form that native/scan_*.c write, to model rows.
 
 Numbers are native-endian; texts are UTF-8, each ended by the byte 0xff, which UTF-8 never has.
 

@@ -20,7 +20,7 @@ class PartStatistics(NamedTuple):
 
 
 class Parts:
-    """From the normal form of native/scan.c to the rows of wire.packed."""
+    """From the normal form of native/scan_*.c to the rows of wire.packed."""
 
     def __init__(self) -> None:
         self.tables = Tables()
