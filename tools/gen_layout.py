@@ -62,7 +62,8 @@ CODES = {1: "B", 2: "H", 4: "I", 8: "Q"}
 
 HEAD = '''"""What lies in the maps, as Python sees it. Written by tools/gen_layout.py: do not edit.
 
-Fields are in the order of the C structure; addresses are 16 bytes in network order.
+Fields are in the order of the C structure; addresses are 16 bytes in network order. ``pack_`` and
+the name of a structure is what ``pack`` of its class does, of fields.
 """
 
 from __future__ import annotations
@@ -116,7 +117,8 @@ def structure(types: list[btf.Type], name: str) -> tuple[str, str]:
     lines = [f"class {title}(NamedTuple):", f'    """struct km_{name}, {found.size} bytes."""', ""]
     lines += [*fields, "", "    def pack(self) -> bytes:"]
     lines += [f'        """The {found.size} bytes of the map."""']
-    lines += [f"        return _{name.upper()}.pack(*self)", "", "    @classmethod"]
+    lines += [f"        return _{name.upper()}.pack(*self)", ""]
+    lines += ["    @classmethod"]
     lines += [
         "    def unpack(cls, raw: bytes) -> Self:",
         '        """From the bytes of the map."""',
@@ -127,7 +129,8 @@ def structure(types: list[btf.Type], name: str) -> tuple[str, str]:
         '        """From the bytes of many, one after the other."""',
     ]
     lines += [f"        return map(cls._make, _{name.upper()}.iter_unpack(raw))", "", ""]
-    definition = f'_{name.upper()} = Struct("{format_}")\n{name.upper()}_SIZE = {found.size}\n\n\n'
+    definition = f'_{name.upper()} = Struct("{format_}")\npack_{name} = _{name.upper()}.pack\n'
+    definition += f"{name.upper()}_SIZE = {found.size}\n\n\n"
     print_ = f"{name} {format_} " + " ".join(f"{m.name}@{m.offset}" for m in found.members)
     return definition + "\n".join(lines), print_
 

@@ -620,14 +620,14 @@ def test_a_first_service_op_by_op() -> None:
     mesh.steer.start()
     slots, port, others = mesh.settle()
     frontend = (ADDR, 128)
-    slot = addr.parse("10.1.0.1") + (1).to_bytes(4, "little") + b"\0\0" + b"\x01\0"
-    assert slots == Op(Phase.SLOTS, WriteSlots(0, slot), frontend)
+    slot = addr.parse("10.1.0.1") + (1).to_bytes(4, "little") + bytes(4)
+    assert slots == Op(Phase.SLOTS, WriteSlots(0, slot, 1), frontend)
     key = ADDR + bytes(4) + (80).to_bytes(2, "little") + bytes((128, 0))
     value = Vip(0, 1, 1, 1, 8080, VipAction.BALANCE, Reason.BALANCED, 0, 0, 0, 0).pack()
-    assert port == Op(Phase.PUT_PORT, Put(VIP, key, seal(key, value)), frontend)
+    assert port == Op(Phase.PUT_PORT, Put(VIP, key, value), frontend)
     key = ADDR + bytes(4) + bytes(2) + bytes((128, 0))
     value = Vip(0, 0, 1, 0, 0, VipAction.REFUSE, Reason.UNKNOWN_PORT, 0, 0, 0, 0).pack()
-    assert others == Op(Phase.PUT_ANY_PORT, Put(VIP, key, seal(key, value)), frontend)
+    assert others == Op(Phase.PUT_ANY_PORT, Put(VIP, key, value), frontend)
     mesh.drop(WEB)
     assert [op.command for op in mesh.settle()] == [
         Drop(VIP, key),

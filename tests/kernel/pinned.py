@@ -9,7 +9,7 @@ import time
 from ctypes import CDLL
 from typing import TYPE_CHECKING
 
-from kmesh.abi.layout import Reason
+from kmesh.abi.layout import SLOT_SIZE, Reason
 from kmesh.bpf import lib, load
 from kmesh.bpf.fake import FakeKernel
 from kmesh.bpf.sizes import Sizes
@@ -100,7 +100,10 @@ class Rig:
     def restore(self, wanted: FakeKernel) -> None:
         """Bring the maps back to what they held."""
         commands = [*self._lost(wanted, self.copy())]
-        commands += [WriteSlots(0, bytes(wanted.slots)), WriteRows(0, bytes(wanted.rows))]
+        for i in range(SLOTS):
+            slot = bytes(wanted.slots[SLOT_SIZE * i : SLOT_SIZE * (i + 1)])
+            commands.append(WriteSlots(i, slot, int.from_bytes(slot[-2:], "little")))
+        commands += [WriteRows(0, bytes(wanted.rows))]
         outcome = self.tables().apply([Op(Phase.CIDRS_ON, each, None) for each in commands])
         assert outcome.error is None, outcome.error
 

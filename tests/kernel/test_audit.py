@@ -142,7 +142,7 @@ def test_damaged_arrays_are_repaired(full: Mesh, pod: Namespace) -> None:
         if any(words)
     ]
     ops += [
-        Op(Phase.SLOTS, WriteSlots(segment.base, b"\7" * SLOT_SIZE), None)
+        Op(Phase.SLOTS, WriteSlots(segment.base, b"\7" * SLOT_SIZE, 0x0707), None)
         for segment in full.steering.planner.used()
     ]
     assert full.tables.apply(ops).error is None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from struct import Struct
 
-from kmesh.abi.layout import VIP_KEY_SIZE, VIP_SIZE
+from kmesh.abi.layout import SLOT_SIZE, VIP_KEY_SIZE, VIP_SIZE
 
 SEED = 0x6B6D6573
 MUL = 0x9E3779B1
@@ -26,6 +26,15 @@ def seal(key: bytes, value: bytes) -> bytes:
         sum_ = ((sum_ ^ word) * MUL) & 0xFFFFFFFF
         sum_ ^= sum_ >> 15
     return value[:_VIP_BODY] + sum_.to_bytes(4, "little")
+
+
+def stamp(slots: bytes, gen: int) -> bytes:
+    """Slots of km_slot with this gen in each."""
+    stamped = bytearray(slots)
+    count = len(stamped) // SLOT_SIZE
+    stamped[SLOT_SIZE - 2 :: SLOT_SIZE] = bytes([gen & 0xFF]) * count
+    stamped[SLOT_SIZE - 1 :: SLOT_SIZE] = bytes([gen >> 8]) * count
+    return bytes(stamped)
 
 
 def seal_last(key: bytes, value: bytes) -> bytes:

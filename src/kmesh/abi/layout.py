@@ -1,6 +1,7 @@
 """What lies in the maps, as Python sees it. Written by tools/gen_layout.py: do not edit.
 
-Fields are in the order of the C structure; addresses are 16 bytes in network order.
+Fields are in the order of the C structure; addresses are 16 bytes in network order. ``pack_`` and
+the name of a structure is what ``pack`` of its class does, of fields.
 """
 
 from __future__ import annotations
@@ -78,6 +79,7 @@ HOOKS = 12
 
 
 _VIP_KEY = Struct("<16sIHBB")
+pack_vip_key = _VIP_KEY.pack
 VIP_KEY_SIZE = 24
 
 
@@ -106,6 +108,7 @@ class VipKey(NamedTuple):
 
 
 _VIP = Struct("<IIIHHBBHIII")
+pack_vip = _VIP.pack
 VIP_SIZE = 32
 
 
@@ -140,6 +143,7 @@ class Vip(NamedTuple):
 
 
 _SLOT = Struct("<16sIHH")
+pack_slot = _SLOT.pack
 SLOT_SIZE = 24
 
 
@@ -167,6 +171,7 @@ class Slot(NamedTuple):
 
 
 _CIDR_KEY = Struct("<I16s")
+pack_cidr_key = _CIDR_KEY.pack
 CIDR_KEY_SIZE = 20
 
 
@@ -192,6 +197,7 @@ class CidrKey(NamedTuple):
 
 
 _CIDR = Struct("<16sI")
+pack_cidr = _CIDR.pack
 CIDR_SIZE = 20
 
 
@@ -217,6 +223,7 @@ class Cidr(NamedTuple):
 
 
 _ENROL_KEY = Struct("<Q")
+pack_enrol_key = _ENROL_KEY.pack
 ENROL_KEY_SIZE = 8
 
 
@@ -241,6 +248,7 @@ class EnrolKey(NamedTuple):
 
 
 _ENROL = Struct("<IIII")
+pack_enrol = _ENROL.pack
 ENROL_SIZE = 16
 
 
@@ -268,6 +276,7 @@ class Enrol(NamedTuple):
 
 
 _POD = Struct("<512s")
+pack_pod = _POD.pack
 POD_SIZE = 512
 
 
@@ -292,6 +301,7 @@ class Pod(NamedTuple):
 
 
 _ORIGIN = Struct("<16s16sHHIII")
+pack_origin = _ORIGIN.pack
 ORIGIN_SIZE = 48
 
 
@@ -322,6 +332,7 @@ class Origin(NamedTuple):
 
 
 _RECENT = Struct("<Q48s4sI")
+pack_recent = _RECENT.pack
 RECENT_SIZE = 64
 
 
@@ -349,6 +360,7 @@ class Recent(NamedTuple):
 
 
 _FLOW_KEY = Struct("<Q16sH6s")
+pack_flow_key = _FLOW_KEY.pack
 FLOW_KEY_SIZE = 32
 
 
@@ -376,6 +388,7 @@ class FlowKey(NamedTuple):
 
 
 _FLOW = Struct("<16sHHI")
+pack_flow = _FLOW.pack
 FLOW_SIZE = 24
 
 
@@ -403,6 +416,7 @@ class Flow(NamedTuple):
 
 
 _CONFIG = Struct("<QII")
+pack_config = _CONFIG.pack
 CONFIG_SIZE = 16
 
 
@@ -429,6 +443,7 @@ class Config(NamedTuple):
 
 
 _SWITCH = Struct("<IIIIIIIIII")
+pack_switch = _SWITCH.pack
 SWITCH_SIZE = 40
 
 
@@ -462,6 +477,7 @@ class Switch(NamedTuple):
 
 
 _SENT_KEY = Struct("<16sIHH")
+pack_sent_key = _SENT_KEY.pack
 SENT_KEY_SIZE = 24
 
 
@@ -489,6 +505,7 @@ class SentKey(NamedTuple):
 
 
 _SENT = Struct("<QQ")
+pack_sent = _SENT.pack
 SENT_SIZE = 16
 
 
@@ -514,6 +531,7 @@ class Sent(NamedTuple):
 
 
 _META = Struct("<32sQ")
+pack_meta = _META.pack
 META_SIZE = 40
 
 
@@ -539,6 +557,7 @@ class Meta(NamedTuple):
 
 
 _AVOID_KEY = Struct("<16sIHH")
+pack_avoid_key = _AVOID_KEY.pack
 AVOID_KEY_SIZE = 24
 
 
@@ -566,6 +585,7 @@ class AvoidKey(NamedTuple):
 
 
 _AVOID = Struct("<QII")
+pack_avoid = _AVOID.pack
 AVOID_SIZE = 16
 
 
@@ -592,6 +612,7 @@ class Avoid(NamedTuple):
 
 
 _AVOIDING = Struct("<Q")
+pack_avoiding = _AVOIDING.pack
 AVOIDING_SIZE = 8
 
 
@@ -678,6 +699,7 @@ class LogCode(IntEnum):
 
 
 _GUARD_KEY = Struct("<16s")
+pack_guard_key = _GUARD_KEY.pack
 GUARD_KEY_SIZE = 16
 
 
@@ -702,6 +724,7 @@ class GuardKey(NamedTuple):
 
 
 _GUARD = Struct("<IIBBHHHHHIIIIIII")
+pack_guard = _GUARD.pack
 GUARD_SIZE = 48
 
 
@@ -741,6 +764,7 @@ class Guard(NamedTuple):
 
 
 _ROW = Struct("<Q")
+pack_row = _ROW.pack
 ROW_SIZE = 8
 
 
@@ -765,6 +789,7 @@ class Row(NamedTuple):
 
 
 _PREFIX_KEY = Struct("<III16s")
+pack_prefix_key = _PREFIX_KEY.pack
 PREFIX_KEY_SIZE = 28
 
 
@@ -792,6 +817,7 @@ class PrefixKey(NamedTuple):
 
 
 _PREFIX = Struct("<20sIII")
+pack_prefix = _PREFIX.pack
 PREFIX_SIZE = 32
 
 
@@ -819,6 +845,7 @@ class Prefix(NamedTuple):
 
 
 _MATCH_KEY = Struct("<III")
+pack_match_key = _MATCH_KEY.pack
 MATCH_KEY_SIZE = 12
 
 
@@ -845,6 +872,7 @@ class MatchKey(NamedTuple):
 
 
 _MATCH = Struct("<II")
+pack_match = _MATCH.pack
 MATCH_SIZE = 8
 
 
@@ -870,6 +898,7 @@ class Match(NamedTuple):
 
 
 _PEER_KEY = Struct("<16s")
+pack_peer_key = _PEER_KEY.pack
 PEER_KEY_SIZE = 16
 
 
@@ -894,6 +923,7 @@ class PeerKey(NamedTuple):
 
 
 _PEER = Struct("<III")
+pack_peer = _PEER.pack
 PEER_SIZE = 12
 
 
@@ -920,6 +950,7 @@ class Peer(NamedTuple):
 
 
 _EXEMPT = Struct("<20s")
+pack_exempt = _EXEMPT.pack
 EXEMPT_SIZE = 20
 
 
@@ -944,6 +975,7 @@ class Exempt(NamedTuple):
 
 
 _VERDICT_KEY = Struct("<II")
+pack_verdict_key = _VERDICT_KEY.pack
 VERDICT_KEY_SIZE = 8
 
 
@@ -969,6 +1001,7 @@ class VerdictKey(NamedTuple):
 
 
 _POLICY = Struct("<512s")
+pack_policy = _POLICY.pack
 POLICY_SIZE = 512
 
 
@@ -993,6 +1026,7 @@ class Policy(NamedTuple):
 
 
 _DENIAL_KEY = Struct("<16sII")
+pack_denial_key = _DENIAL_KEY.pack
 DENIAL_KEY_SIZE = 24
 
 
@@ -1019,6 +1053,7 @@ class DenialKey(NamedTuple):
 
 
 _DENIAL = Struct("<QQ")
+pack_denial = _DENIAL.pack
 DENIAL_SIZE = 16
 
 
@@ -1044,6 +1079,7 @@ class Denial(NamedTuple):
 
 
 _EVENT = Struct("<QQQQQQ16s16s16sIIIIIIIHHHHBBBB")
+pack_event = _EVENT.pack
 EVENT_SIZE = 136
 
 
@@ -1091,6 +1127,7 @@ class Event(NamedTuple):
 
 
 _TRAFFIC_KEY = Struct("<16sIIHHBBH")
+pack_traffic_key = _TRAFFIC_KEY.pack
 TRAFFIC_KEY_SIZE = 32
 
 
@@ -1122,6 +1159,7 @@ class TrafficKey(NamedTuple):
 
 
 _TRAFFIC = Struct("<QQQQQQQQQQ")
+pack_traffic = _TRAFFIC.pack
 TRAFFIC_SIZE = 80
 
 
@@ -1155,6 +1193,7 @@ class Traffic(NamedTuple):
 
 
 _LOG = Struct("<Q16s16sIIHHBBBB")
+pack_log = _LOG.pack
 LOG_SIZE = 56
 
 
@@ -1213,6 +1252,7 @@ class Direction(IntEnum):
 
 
 _CONN = Struct("<16s16s16sQQQIIIIHHHBB")
+pack_conn = _CONN.pack
 CONN_SIZE = 96
 
 
@@ -1251,6 +1291,7 @@ class Conn(NamedTuple):
 
 
 _KEPT = Struct("<96s4sI")
+pack_kept = _KEPT.pack
 KEPT_SIZE = 104
 
 
@@ -1277,6 +1318,7 @@ class Kept(NamedTuple):
 
 
 _OWN = Struct("<16s16sII")
+pack_own = _OWN.pack
 OWN_SIZE = 40
 
 
@@ -1304,6 +1346,7 @@ class Own(NamedTuple):
 
 
 _GONE_KEY = Struct("<16s")
+pack_gone_key = _GONE_KEY.pack
 GONE_KEY_SIZE = 16
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kmesh.abi import layout
-from kmesh.abi.check import seal, seal_last
+from kmesh.abi.check import seal, seal_last, stamp
 from kmesh.abi.layout import SLOT_SIZE, Reason, VipAction, VipKey
 from kmesh.bpf.fake_guard import Decision, admit
 from kmesh.core.commands import (
@@ -64,15 +64,15 @@ class FakeKernel:
         """Apply in order; never fails."""
         for op in ops:
             match op.command:
-                case WriteSlots(base, slots):
+                case WriteSlots(base, slots, gen):
                     start = base * SLOT_SIZE
                     assert start + len(slots) <= len(self.slots), "beyond the slot array"
-                    self.slots[start : start + len(slots)] = slots
+                    self.slots[start : start + len(slots)] = stamp(slots, gen)
                 case WriteRows(base, rows):
                     assert 8 * base + len(rows) <= len(self.rows), "beyond the row array"
                     self.rows[8 * base : 8 * base + len(rows)] = rows
                 case Put(table, key, value):
-                    self.tables[table][key] = value
+                    self.tables[table][key] = seal(key, value) if table == VIP else value
                     assert len(self.tables[VIP]) <= self.vips, "beyond the VIP table"
                 case Drop(table, key):
                     self.tables[table].pop(key, None)

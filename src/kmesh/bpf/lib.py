@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from kmesh._native import ffi, lib
+from kmesh.abi.layout import SLOT_SIZE
 from kmesh.bpf import mounts
 from kmesh.errors import BpfError
 
@@ -111,16 +112,31 @@ def update(fd: int, key: bytes, value: bytes) -> None:
     check(_libc(lib.bpf_map_update_elem(fd, key, value, 0)), "update a map")
 
 
-def update_many(fd: int, rows: Sequence[tuple[bytes, bytes]]) -> tuple[int, BpfError | None]:
-    """Put rows in order with one system call: (rows written, why the next one was not)."""
+def update_many(
+    fd: int, rows: Sequence[tuple[bytes, bytes]], sealed: bool = False
+) -> tuple[int, BpfError | None]:
+    """Put rows in order with one system call: (rows written, why the next one was not). ``sealed``
+    ones get their check words first: the last word of a value (abi.check)."""
     count = ffi.new("uint32_t *", len(rows))
     keys = b"".join([key for key, _ in rows])
-    values = b"".join([value for _, value in rows])
-    rc = lib.km_update_batch(fd, keys, values, count)
+    values = bytearray().join([value for _, value in rows])
+    room = ffi.from_buffer(values)
+    if sealed and rows:
+        lib.km_seal(keys, len(rows[0][0]), room, len(rows[0][1]), len(rows))
+    rc = lib.km_update_batch(fd, keys, room, count)
     if rc >= 0:
         return len(rows), None
     name = errorcode.get(-rc, str(-rc))
     return int(count[0]), BpfError(f"update a map: {name} ({os.strerror(-rc)})", -rc)
+
+
+def put_slots(array: memoryview, base: int, slots: bytes, gen: int) -> None:
+    """Slots of km_slot from entry ``base`` on, with this gen in each. Raises IndexError beyond the
+    end of the array."""
+    size = len(slots)
+    if base * SLOT_SIZE + size > len(array):
+        raise IndexError(f"slots {base} and following of {len(array) // SLOT_SIZE}")
+    lib.km_put_slots(ffi.from_buffer(array), base, slots, size // SLOT_SIZE, gen)
 
 
 def lookup(fd: int, key: bytes, value_size: int) -> bytes | None:

@@ -217,7 +217,7 @@ class KernelTables:
         if kind is Put:
             rows = [(c.key, c.value) for c in commands if isinstance(c, Put)]
             if table in BATCHED:
-                return lib.update_many(self._plane.maps[table], rows)
+                return lib.update_many(self._plane.maps[table], rows, sealed=table == VIP)
             if table == LINK:
                 return _each(self._guard, rows)
             if table == VERDICT:
@@ -236,8 +236,7 @@ class KernelTables:
                 self._rows[start : start + len(command.rows)] = command.rows
             else:
                 assert isinstance(command, WriteSlots)
-                start = command.base * SLOT_SIZE
-                self._slots[start : start + len(command.slots)] = command.slots
+                lib.put_slots(self._slots, command.base, command.slots, command.gen)
             count += 1
         return count, None
 

@@ -38,10 +38,12 @@ class Phase(IntEnum):
 
 
 class WriteSlots(NamedTuple):
-    """Fill a segment that no record refers to: ``slots`` are 24 bytes each with their gen."""
+    """Fill a segment that no record refers to: ``slots`` are 24 bytes each, to be written with
+    this ``gen``."""
 
     base: int
     slots: bytes
+    gen: int
 
 
 class WriteRows(NamedTuple):
@@ -52,7 +54,8 @@ class WriteRows(NamedTuple):
 
 
 class Put(NamedTuple):
-    """Add or replace one row of a hash table."""
+    """Add or replace one row of a hash table. The check word of a record of km_vip is filled in
+    when it is written: there are many."""
 
     table: str
     key: bytes

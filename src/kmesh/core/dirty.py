@@ -23,6 +23,8 @@ class _Cidrs:
         self._lengths.setdefault(frontend[1], {})[frontend] = None
 
     def discard(self, frontend: Frontend) -> None:
+        if not self._lengths:
+            return
         same = self._lengths.get(frontend[1])
         if same is not None and frontend in same:
             del same[frontend]

@@ -106,9 +106,9 @@ class Endpoints:
             if not chosen.slots:
                 reason = Reason.FAMILY if chosen.wrong_family else Reason.NO_ENDPOINT
                 return Selection(b"", 0, reason)
-            targets = {target_of(port, own) for own, _ in chosen.kinds}
-            if len(targets) == 1 and 0 not in targets:
-                return Selection(chosen.slots, targets.pop(), Reason.BALANCED)
+            target = target_of(port, chosen.kinds[0][0])
+            if target and all(target_of(port, own) == target for own, _ in chosen.kinds[1:]):
+                return Selection(chosen.slots, target, Reason.BALANCED)
         return self._one_by_one(port)
 
     def _alike(self, select: Select) -> Chosen | None:
@@ -121,8 +121,11 @@ class Endpoints:
         chosen = select(asked)
         if chosen is None:
             return None
-        weights = {weight for _, weight in chosen.kinds}
-        return chosen if not weights or (len(weights) == 1 and 0 not in weights) else None
+        if not chosen.kinds:
+            return chosen
+        first = chosen.kinds[0][1]
+        alike = first and all(weight == first for _, weight in chosen.kinds[1:])
+        return chosen if alike else None
 
     def _one_by_one(self, port: Port) -> Selection:
         if self._found is None:

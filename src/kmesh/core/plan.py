@@ -7,10 +7,10 @@ look-up gives the old answer or the new one.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from kmesh.abi.check import seal
-from kmesh.abi.layout import SLOT_SIZE, Cidr, CidrKey, Config, VipAction
+from kmesh.abi import check
+from kmesh.abi.layout import SLOT_SIZE, Cidr, CidrKey, Config, VipAction, pack_vip
 from kmesh.abi.layout import Vip as Record
 from kmesh.core.commands import CIDR, CONFIG, VIP, Drop, Op, Phase, Put, WriteRows, WriteSlots
 from kmesh.core.segments import Full, Segments
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from kmesh.core.store import Frontend
 
 CONFIG_KEY = bytes(4)
+ANY_PORT, EVERYBODY = bytes(2), bytes(4)
+EXACT = 128
+_NEW: Any = tuple.__new__  # a NamedTuple's own constructor takes three times as long
 
 
 class Segment(NamedTuple):
@@ -106,26 +109,29 @@ class Planner:
 
         Raises Full (and reserves nothing) when it does not fit.
         """
-        records = self.records
-        puts = [
-            (key, target)
-            for key, target in wanted.items()
-            if key not in records or records[key].target != target
-        ]
-        fresh = sum(key not in records for key, _ in puts)
+        records, puts, fresh = self.records, [], 0
+        for key, target in wanted.items():
+            old = records.get(key)
+            if old is None:
+                fresh += 1
+            elif old.target == target:
+                continue
+            puts.append((key, target))
         if len(records) + self._promised + fresh > self.vip_capacity:
             raise Full(VIP, len(records) + self._promised + fresh)
         ops: list[Op] = []
         try:
             for key, target in puts:
-                ops += self._put(frontend, key, target)
+                self._put(frontend, key, target, ops)
         except Full:
             self.abandon(ops)
             raise
         if drops:
             stale = (key for key in self.frontends.get(frontend, ()) if key not in wanted)
             ops += [Op(_drop_phase(key), Drop(VIP, key), frontend) for key in stale]
-        return ops + self._cidr(frontend, bool(wanted), drops)
+        if frontend[1] != EXACT:
+            ops += self._cidr(frontend, bool(wanted), drops)
+        return ops
 
     def tidy(self) -> list[Op]:
         """Operations for when nothing is pending: without CIDR VIPs the trie need not be asked."""
@@ -142,17 +148,21 @@ class Planner:
         if isinstance(command, WriteSlots | WriteRows):
             return
         if command.table == VIP and isinstance(command, Put):
-            self._promised -= command.key not in self.records
-            old = self.records.get(command.key)
-            self._keep(command.key, self._pending.pop(command.key))
-            self._unlink(old, now)
+            key = command.key
+            old, new = self.records.get(key), self._pending.pop(key)
+            if old is None:
+                self._promised -= 1
+                self._keep(key, new)
+            else:
+                self.records[key] = new
+                self._unlink(old, now)
         elif command.table == VIP:
             self._unlink(self.records.pop(command.key, None), now)
             self._forget(command.key)
         elif command.table == CIDR:
-            key = CidrKey.unpack(command.key)
+            cidr = CidrKey.unpack(command.key)
             change = self.cidrs.add if isinstance(command, Put) else self.cidrs.discard
-            change((key.addr, key.plen))
+            change((cidr.addr, cidr.plen))
         elif command.table == CONFIG:
             self.cidrs_on = op.phase is Phase.CIDRS_ON
             self._config_lost = False
@@ -169,30 +179,39 @@ class Planner:
         """The row of km_config."""
         return Put(CONFIG, CONFIG_KEY, Config(self.open_reasons, int(cidrs), 0).pack())
 
-    def _put(self, frontend: Frontend, key: bytes, target: Target) -> list[Op]:
-        ops, segment = [], None
-        if target.action == VipAction.BALANCE:
-            segment = self._by_content.get((target.service, target.slots))
+    def _put(self, frontend: Frontend, key: bytes, target: Target, ops: list[Op]) -> None:
+        segment, base, gen = None, 0, 0
+        action, reason, service, port, slots, flags = target
+        if action == VipAction.BALANCE:
+            segment = self._by_content.get((service, slots))
             if segment is None:
-                segment = self._new_segment(target)
-                ops.append(Op(Phase.SLOTS, WriteSlots(segment.base, stamp(segment)), frontend))
+                segment = self._new_segment(service, slots)
+                base, gen = segment.base, segment.gen
+                write = _NEW(WriteSlots, (base, slots, gen))
+                ops.append(_NEW(Op, (Phase.SLOTS, write, frontend)))
+            base, gen = segment.base, segment.gen
             self._users[segment] = self._users.get(segment, 0) + 1
-        self._pending[key] = Realised(target, segment)
+        self._pending[key] = _NEW(Realised, (target, segment))
         self._promised += key not in self.records
-        put = Put(VIP, key, row(key, self._pending[key]))
-        ops.append(Op(_put_phase(key), put, frontend))
-        return ops
+        count = len(slots) // SLOT_SIZE
+        value = pack_vip(base, count, service, gen, port, action, reason, flags, 0, 0, 0)
+        ops.append(_NEW(Op, (_put_phase(key), _NEW(Put, (VIP, key, value)), frontend)))
 
-    def _new_segment(self, target: Target) -> Segment:
-        base = self.segments.take(len(target.slots) // SLOT_SIZE)
+    def _new_segment(self, service: int, slots: bytes) -> Segment:
+        base = self.segments.take(len(slots) // SLOT_SIZE)
         self._gen = self._gen % 0xFFFF + 1
-        segment = Segment(base, self._gen, target.service, target.slots)
-        self._by_content[target.service, target.slots] = segment
+        segment = Segment(base, self._gen, service, slots)
+        self._by_content[service, slots] = segment
         return segment
 
     def _keep(self, key: bytes, new: Realised) -> None:
         self.records[key] = new
-        self.frontends.setdefault(frontend_of(key), set()).add(key)
+        frontend = frontend_of(key)
+        keys = self.frontends.get(frontend)
+        if keys is None:
+            self.frontends[frontend] = {key}
+        else:
+            keys.add(key)
 
     def _forget(self, key: bytes) -> None:
         keys = self.frontends.get(frontend_of(key), set())
@@ -213,7 +232,7 @@ class Planner:
 
     def _cidr(self, frontend: Frontend, wanted: bool, drops: bool) -> list[Op]:
         addr, plen = frontend
-        if plen == 128 or wanted == (frontend in self.cidrs):
+        if wanted == (frontend in self.cidrs):
             return []
         key = CidrKey(plen, addr).pack()
         if not wanted:
@@ -234,12 +253,16 @@ def order(ops: Iterable[Op]) -> list[Op]:
     return sorted(ops, key=_place)
 
 
-def _place(op: Op) -> tuple[int, int, int]:
-    if op.phase is Phase.SLOTS or not isinstance(op.owner, tuple):
-        return op.phase, 0, 0
-    if op.phase < Phase.DROP_CIDR:
-        return Phase.PUT_OWN_PORT, -op.owner[1], op.phase
-    return Phase.DROP_CIDR, op.owner[1], op.phase
+def _place(op: Op) -> int:
+    phase, _, owner = op
+    if phase == Phase.SLOTS or not isinstance(owner, tuple):
+        return phase << 16
+    if phase < Phase.DROP_CIDR:
+        return _PUTS + (EXACT - owner[1] << 8) + phase
+    return _DROPS + (owner[1] << 8) + phase
+
+
+_PUTS, _DROPS = Phase.PUT_OWN_PORT << 16, Phase.DROP_CIDR << 16
 
 
 def record(target: Target, segment: Segment | None) -> Record:
@@ -254,16 +277,12 @@ def record(target: Target, segment: Segment | None) -> Record:
 
 def row(key: bytes, realised: Realised) -> bytes:
     """The bytes of a record in km_vip."""
-    return seal(key, record(*realised).pack())
+    return check.seal(key, record(*realised).pack())
 
 
 def stamp(segment: Segment) -> bytes:
     """The segment's slots with its gen in each."""
-    slots = bytearray(segment.slots)
-    count = len(slots) // SLOT_SIZE
-    slots[SLOT_SIZE - 2 :: SLOT_SIZE] = bytes([segment.gen & 0xFF]) * count
-    slots[SLOT_SIZE - 1 :: SLOT_SIZE] = bytes([segment.gen >> 8]) * count
-    return bytes(slots)
+    return check.stamp(segment.slots, segment.gen)
 
 
 def frontend_of(key: bytes) -> Frontend:
@@ -272,11 +291,11 @@ def frontend_of(key: bytes) -> Frontend:
 
 
 def _own(key: bytes) -> bool:
-    return key[16:20] != bytes(4)
+    return key[16:20] != EVERYBODY
 
 
 def _any_port(key: bytes) -> bool:
-    return key[20:22] == bytes(2)
+    return key[20:22] == ANY_PORT
 
 
 def _put_phase(key: bytes) -> Phase:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from kmesh.abi.layout import Reason, VipAction, VipKey
+from kmesh.abi.layout import Reason, VipAction, pack_vip_key
 from kmesh.core.endpoints import Endpoints, Selection
 from kmesh.core.model import Mode, Profile, Visibility
 
@@ -63,18 +63,22 @@ class Render:
 
     def rows(self, frontend: Frontend, views: Mapping[int, View]) -> Rows:
         """Rows of one frontend; empty when no service has it. ``views`` has ids from 1."""
-        keys = self._store.claimants.get(frontend, ())
-        if not keys:
+        store = self._store
+        keys = store.claimants.get(frontend)
+        if keys is None:
             return {}
-        services = [self._store.services[key] for key in keys]
-        default = self._ports(frontend, View("", self._store.home), services)
+        services = [store.services[key] for key in keys]
+        default = self._ports(frontend, View("", store.home), services)
         own = {
             id_: self._ports(frontend, view, services)
             for id_, view in views.items()
-            if self._store.sensitive(frontend, view.profile)
+            if store.sensitive(frontend, view.profile)
         }
         if not own:
-            return {_key(frontend, port, 0): target for port, target in default.items()}
+            addr, plen = frontend
+            return {
+                pack_vip_key(addr, 0, port, plen, 0): target for port, target in default.items()
+            }
         every = {port for ports in (default, *own.values()) for port in ports}
         rows: Rows = {}
         for port in every:
@@ -120,6 +124,8 @@ def choose(services: list[Service], namespace: str) -> Service | None:
 
     Visible ones only; then the client's own namespace, then canonical, then the smallest key.
     """
+    if len(services) == 1 and services[0].visibility is Visibility.PUBLIC:
+        return services[0]
     visible = [
         service
         for service in services
@@ -131,4 +137,4 @@ def choose(services: list[Service], namespace: str) -> Service | None:
 
 
 def _key(frontend: Frontend, port: int, view: int) -> bytes:
-    return VipKey(frontend[0], view, port, frontend[1], 0).pack()
+    return pack_vip_key(frontend[0], view, port, frontend[1], 0)
