@@ -169,6 +169,8 @@ AGENT = (
     per_second("Restarts of tasks", "ops", "kmesh_task_restarts_total", "task", HERE),
     Panel("Length of a scrape", "s", ((here("kmesh_scrape_seconds"), "{{instance}}"),)),
     per_second("Parts left out of scrapes", "ops", "kmesh_scrape_failures_total", "part", HERE),
+    per_second("Clients turned away by the listeners", "ops", "kmesh_admin_turned_away_total",
+               "listener, reason", HERE),
 )  # fmt: skip
 
 SERVICES = Variable("service", OPENED, "destination_service")

@@ -46,6 +46,7 @@ from kmesh.tasks.collect_logs import (
     drain_metrics,
     event_metrics,
     force_metrics,
+    gate_metrics,
     state_file_metrics,
 )
 from kmesh.tasks.dead_man import DeadMan
@@ -79,6 +80,7 @@ if TYPE_CHECKING:
     from kmesh.config import Config
     from kmesh.core.events import Applied, Json
     from kmesh.core.roster import Roster
+    from kmesh.tasks.gate import GateStatistics
 
 log = logging.getLogger(__name__)
 
@@ -137,6 +139,7 @@ class App:
         found = admin.routes(self._context(limits))
         self.pods = PodServer(Path(config.run_dir) / "kmesh.sock", self.writer, self.state, found)
         self.admin = self._admin(config, [*found, *self.pods.shared()])
+        self.watch.sources.more["listeners"] = lambda: gate_metrics(self._gates())
 
     def _ender(self) -> Ender:
         return Ender(self.plane.iterate, self.plane.sockets)
@@ -191,6 +194,16 @@ class App:
         if config.admin_address is None:
             return None
         return Listener("admin API", config.admin_address, found, admin.LIMITS)
+
+    def _gates(self) -> dict[str, GateStatistics]:
+        metrics = self.watch.metrics
+        found = {
+            "socket": self.pods.gate,
+            "admin": self.admin,
+            "metrics": None if metrics is None else metrics.listener,
+            "probes": self.watch.probes,
+        }
+        return {name: each.statistics() for name, each in found.items() if each is not None}
 
     def _client(self, config: Config) -> XdsClient | None:
         options, decoder = config.xds(), Decoder(self.mesh)

@@ -15,6 +15,7 @@ from kmesh.core.live import Wanted
 from kmesh.core.switches import Held
 from kmesh.tasks import events
 from kmesh.tasks.events import Events, TooManyFollowers
+from kmesh.tasks.gate import GATE, Gate
 from kmesh.tasks.problems import problems
 from tests.core.test_live import DENIAL, LABELS, OUTBOUND
 from tests.tasks.test_telemetry import batch
@@ -61,6 +62,7 @@ class Bench:
 @asynccontextmanager
 async def served(bench: Bench, path: Path) -> AsyncIterator[aiohttp.ClientSession]:
     app = web.Application(middlewares=[problems])
+    app[GATE] = Gate(8, 10.0)
     app.add_routes([web.get("/events", bench.events.show)])
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
     await runner.setup()

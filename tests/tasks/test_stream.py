@@ -22,6 +22,7 @@ from kmesh.core.model import Rejected, Resource, Workload
 from kmesh.core.views import Chosen
 from kmesh.tasks import dumps, stream
 from kmesh.tasks.filters import Asked
+from kmesh.tasks.gate import GATE, Gate
 from kmesh.tasks.problems import problems
 from kmesh.tasks.stream import in_order, listed
 from kmesh.wire import convert
@@ -44,6 +45,7 @@ def anyio_backend() -> str:
 @asynccontextmanager
 async def served(path: Path, handler: Any) -> AsyncIterator[aiohttp.ClientSession]:
     app = web.Application(middlewares=[problems])
+    app[GATE] = Gate(8, 10.0)
     app.router.add_get("/", handler)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
@@ -110,9 +112,10 @@ async def test_a_client_that_reads_nothing_loses_the_connection(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stream, "WRITE_WITHIN", 0.2)
-    ended = anyio.Event()
+    ended, gates = anyio.Event(), list[Gate]()
 
     async def handler(request: web.Request) -> web.StreamResponse:
+        gates.append(request.app[GATE])
         try:
             return await stream.stream(request, repeat(b"x" * 65536))
         finally:
@@ -127,6 +130,7 @@ async def test_a_client_that_reads_nothing_loses_the_connection(
             while True:
                 read += await client.receive()
         assert not read.endswith(b"0\r\n\r\n"), "half an answer looks whole"
+    assert [gate.turned for gate in gates] == [{"unread": 1}]
 
 
 @anyio_test

@@ -46,6 +46,15 @@ AGENT = _table(
      "Time that the last scrape took, its client's slowness included"),
 )
 
+ADMIN = _table(
+    ("kmesh_admin_connections", GAUGE, "listener",
+     "Open connections of the Unix socket, the admin API, the metrics and the probes"),
+    ("kmesh_admin_accepted", COUNTER, "listener", "Connections that were let in"),
+    ("kmesh_admin_turned_away", COUNTER, "listener reason",
+     "Clients that got no answer: too many connections; a head, body or name that is not taken; "
+     "an answer that took too long or was not read"),
+)
+
 XDS = _table(
     ("kmesh_xds_connected", GAUGE, "", "1 while the stream to the control plane is open"),
     ("kmesh_xds_attempts", COUNTER, "", "Streams that were tried"),
@@ -245,6 +254,7 @@ UPSTREAM = _table(
 
 GROUPS: dict[str, dict[str, Family]] = {
     "Agent": AGENT,
+    "Listeners": ADMIN,
     "Control plane": XDS,
     "Writer": WRITER,
     "Mesh": MESH,

@@ -9,7 +9,7 @@ from kmesh.tasks.collect import many, one
 from kmesh.tasks.state_file import ABSENT, DAMAGED, OTHER, READ
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from kmesh.bpf.load import DataPlane
     from kmesh.core.exposition import Metric
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from kmesh.tasks.dead_man import DeadMan
     from kmesh.tasks.drain import Drainer
     from kmesh.tasks.events import Events
+    from kmesh.tasks.gate import GateStatistics
     from kmesh.tasks.otlp import Otlp
     from kmesh.tasks.state_file import StateFile
     from kmesh.tasks.switches import Switchboard
@@ -59,6 +60,18 @@ def switch_metrics(switches: Switchboard) -> Iterator[Metric]:
     settings = switches.settings._asdict().items()
     rows = (((name,), int(on)) for name, on in settings if isinstance(on, bool))
     yield many("kmesh_switch", rows)
+
+
+def gate_metrics(gates: Mapping[str, GateStatistics]) -> Iterator[Metric]:
+    """The listeners by name: who came, and who was turned away."""
+    yield many("kmesh_admin_connections", (((name,), each.open) for name, each in gates.items()))
+    yield many("kmesh_admin_accepted", (((name,), each.accepted) for name, each in gates.items()))
+    turned = (
+        ((name, reason), count)
+        for name, each in gates.items()
+        for reason, count in each.turned.items()
+    )
+    yield many("kmesh_admin_turned_away", turned)
 
 
 def force_metrics(plane: DataPlane, dead_man: DeadMan) -> Iterator[Metric]:

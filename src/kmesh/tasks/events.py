@@ -19,6 +19,7 @@ from aiohttp import web
 from kmesh.core.live import Wanted, view
 from kmesh.core.switches import Held
 from kmesh.errors import KmeshError
+from kmesh.tasks.gate import GATE, UNREAD
 from kmesh.tasks.stream import endless
 
 if TYPE_CHECKING:
@@ -141,7 +142,8 @@ class Events:
             try:
                 await response.prepare(request)
                 await self._serve(follower, response, limit)
-            except (ConnectionError, TimeoutError):
+            except (ConnectionError, TimeoutError) as error:
+                request.app[GATE].turned[UNREAD] += isinstance(error, TimeoutError)
                 self._ended += 1
             return response
 

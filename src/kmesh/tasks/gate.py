@@ -8,28 +8,41 @@ connections and say nothing, or a byte a second, hold nobody else up for long.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple, cast
 
+from aiohttp import web
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
+
+MANY, SLOW, HTTP, BODY, ORIGIN, ANSWER, UNREAD = REASONS = (
+    "connections", "head", "http", "body", "origin", "answer", "unread",
+)  # fmt: skip
+"""Why a client was turned away: one connection too many; its request's head did not come in time,
+cannot be read or is too long; its body is too long; it is a page of another origin, or asked by a
+foreign name; the answer took too long; it did not take its answer."""
 
 
 class GateStatistics(NamedTuple):
-    """Connections now, and since start how many there were, were one too many, were too slow."""
+    """Connections ``open`` now; since start those that were ``accepted``, and the clients that were
+    turned away for each of REASONS."""
 
     open: int
     accepted: int
-    refused: int
-    late: int
+    turned: Mapping[str, int]
 
 
 class Gate:
     """Makes the protocols of a listener; ``inner`` makes the server's own."""
 
-    def __init__(self, inner: Callable[[], asyncio.Protocol], most: int, head: float) -> None:
-        self.inner, self.most, self.head = inner, most, head
+    inner: Callable[[], asyncio.Protocol]
+
+    def __init__(self, most: int, head: float) -> None:
+        self.most, self.head = most, head
         self.connections: set[Connection] = set()
-        self.accepted = self.refused = self.late = 0
+        self.accepted = 0
+        self.turned: Counter[str] = Counter()
         self._by_transport: dict[asyncio.BaseTransport, Connection] = {}
 
     def __call__(self) -> asyncio.Protocol:
@@ -61,7 +74,12 @@ class Gate:
 
     def statistics(self) -> GateStatistics:
         """For metrics and dumps."""
-        return GateStatistics(len(self.connections), self.accepted, self.refused, self.late)
+        turned = {reason: self.turned[reason] for reason in REASONS}
+        return GateStatistics(len(self.connections), self.accepted, turned)
+
+
+GATE = web.AppKey("gate", Gate)
+"""The gate in front of an application."""
 
 
 class Connection(asyncio.Protocol):
@@ -77,7 +95,7 @@ class Connection(asyncio.Protocol):
         """Let it in, or close it when there are too many."""
         transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass
         if len(self._gate.connections) >= self._gate.most:
-            self._gate.refused += 1
+            self._gate.turned[MANY] += 1
             transport.abort()
             return
         self._gate.enter(transport, self)
@@ -127,6 +145,6 @@ class Connection(asyncio.Protocol):
             self._clock = None
 
     def _too_late(self) -> None:
-        self._gate.late += 1
+        self._gate.turned[SLOW] += 1
         if self._transport is not None:
             self._transport.abort()

@@ -19,7 +19,7 @@ import anyio
 from aiohttp import web
 
 from kmesh.errors import KmeshError
-from kmesh.tasks.gate import Gate, GateStatistics
+from kmesh.tasks.gate import ANSWER, GATE, ORIGIN, REASONS, Gate, GateStatistics
 from kmesh.tasks.problems import Protocol, problem, problems, safe
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ LAST_ANSWERS = 1.0  # seconds for what is being answered when the agent ends
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 HOST = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<name>[0-9A-Za-z.-]+))(?::[0-9]{1,5})?")
 LOCAL = ("127.0.0.1", "::1")
+NOTHING = GateStatistics(0, 0, dict.fromkeys(REASONS, 0))
 
 
 class RequestRefused(KmeshError):
@@ -70,33 +71,36 @@ class Limits(NamedTuple):
 @asynccontextmanager
 async def serving(routes: Iterable[web.RouteDef], limits: Limits) -> AsyncIterator[Gate]:
     """A gate in front of an application of these routes, until the block ends."""
-    gate: Gate
+    gate = Gate(limits.connections, limits.head)
 
     @web.middleware
     async def bounded(request: web.Request, handler: Handler) -> web.StreamResponse:
         transport = request.transport
         gate.begun(transport)
         try:
-            return await _answered(request, handler, limits.answer)
+            return await _answered(request, handler, limits.answer, gate)
         finally:
             gate.ended(transport)
 
     @web.middleware
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         why = "" if limits.anywhere else refused(request.method, request.headers, limits.named)
-        return problem(RequestRefused(why), 403) if why else await handler(request)
+        if why:
+            gate.turned[ORIGIN] += 1
+            return problem(RequestRefused(why), 403)
+        return await handler(request)
 
     app = web.Application(middlewares=[problems, bounded, guard], client_max_size=limits.body)
     app.on_response_prepare.append(safe)
     app.add_routes(routes)
+    app[GATE] = gate
     runner = web.AppRunner(app, shutdown_timeout=LAST_ANSWERS)
     await runner.setup()
     assert runner.server is not None
-    made = partial(
-        Protocol, runner.server, loop=get_running_loop(), access_log=None,  # type: ignore[arg-type]
+    gate.inner = partial(
+        Protocol, gate, runner.server, loop=get_running_loop(), access_log=None,
         keepalive_timeout=limits.head, max_line_size=HEAD_BYTES, max_field_size=HEAD_BYTES,
     )  # fmt: skip
-    gate = Gate(made, limits.connections, limits.head)
     try:
         yield gate
     finally:
@@ -104,13 +108,16 @@ async def serving(routes: Iterable[web.RouteDef], limits: Limits) -> AsyncIterat
             await runner.cleanup()
 
 
-async def _answered(request: web.Request, handler: Handler, within: float) -> web.StreamResponse:
+async def _answered(
+    request: web.Request, handler: Handler, within: float, gate: Gate
+) -> web.StreamResponse:
     if getattr(request.match_info.handler, "endless", False):
         return await handler(request)
     try:
         with anyio.fail_after(within):
             return await handler(request)
     except TimeoutError:
+        gate.turned[ANSWER] += 1
         return problem(AnswerTimeout(f"no answer within {within:g} seconds"), 503)
 
 
@@ -151,7 +158,7 @@ class Listener:
 
     def statistics(self) -> GateStatistics:
         """For metrics and dumps."""
-        return self._gate.statistics() if self._gate else GateStatistics(0, 0, 0, 0)
+        return self._gate.statistics() if self._gate else NOTHING
 
     async def _listen(self, gate: Gate) -> list[Server]:
         """Of localhost both families, as far as the machine has them."""

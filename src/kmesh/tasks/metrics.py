@@ -16,6 +16,7 @@ from aiohttp import web
 
 from kmesh.core.exposition import accepts_gzip, negotiate, render
 from kmesh.tasks.collect import many, one
+from kmesh.tasks.gate import GATE, UNREAD
 from kmesh.tasks.listener import Listener
 from kmesh.tasks.stream import endless
 
@@ -56,7 +57,7 @@ class MetricsServer:
     ) -> None:
         self._collector, self._clock = collector, clock
         routes = [web.get(path, self._answer) for path in PATHS]
-        self._listener = Listener("metrics", address, routes)
+        self.listener = Listener("metrics", address, routes)
         self._scrapes = self._abandoned = 0
         self._seconds = 0.0
         self._room = anyio.Semaphore(AT_ONCE)
@@ -65,7 +66,7 @@ class MetricsServer:
         self, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED
     ) -> None:
         """Serve until cancelled."""
-        await self._listener.run(task_status=task_status)
+        await self.listener.run(task_status=task_status)
 
     @endless
     async def _answer(self, request: web.Request) -> web.StreamResponse:
@@ -86,6 +87,7 @@ class MetricsServer:
                     await response.write_eof()
             done = True
         except (TimeoutError, ConnectionError) as error:
+            request.app[GATE].turned[UNREAD] += isinstance(error, TimeoutError)
             log.warning("a scrape was abandoned: %s", error or "its client is too slow")
             if request.transport is not None:
                 request.transport.abort()
@@ -112,7 +114,7 @@ class MetricsServer:
             self._abandoned,
             self._seconds,
             dict(self._collector.failures),
-            ", ".join(self._listener.listening),
+            ", ".join(self.listener.listening),
         )
 
     def _own(self) -> Iterator[Metric]:

@@ -59,6 +59,7 @@ class PodServer:
     ) -> None:
         self.path, self._writer, self._state = path, writer, state
         self._routes = tuple(routes)
+        self.gate: Gate | None = None
         self._cookies: dict[str, int] = {}
         self._namespace_thread = anyio.CapacityLimiter(1)
 
@@ -72,6 +73,7 @@ class PodServer:
             web.get("/enrol", self._list),
         ]
         async with serving([*own, *self.shared(), *self._routes], LIMITS) as gate:
+            self.gate = gate
             server = await self._listen(gate)
             try:
                 task_status.started()

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import orjson
 from aiohttp import web
 
 from kmesh.errors import BpfError, KmeshError
+from kmesh.tasks.gate import BODY, GATE, HTTP
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from aiohttp.web_request import BaseRequest
+
+    from kmesh.tasks.gate import Gate
 
     Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -63,9 +66,14 @@ class Unforeseen(KmeshError):
 
 
 class Protocol(web.RequestHandler):
-    """One connection; what cannot be read at all is a problem in JSON, too."""
+    """One connection; what cannot be read at all is a problem in JSON, too, and
+    counted at the gate."""
 
-    __slots__ = ()
+    __slots__ = ("_gate",)
+
+    def __init__(self, gate: Gate, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._gate = gate
 
     def handle_error(
         self,
@@ -79,6 +87,8 @@ class Protocol(web.RequestHandler):
             raise ConnectionError("an answer has begun already")
         if status == 500:
             log.error("no answer to %s", request.remote, exc_info=exc)
+        else:
+            self._gate.turned[HTTP] += 1
         said = " ".join((message or str(exc) or "no HTTP").split())
         found = Unforeseen("it failed") if status == 500 else BadRequest(f"no HTTP: {said}")
         response = problem(found, status)
@@ -115,6 +125,7 @@ def refusal(request: web.Request, error: web.HTTPException) -> web.Response:
         response.headers["Allow"] = allowed
         return response
     if isinstance(error, web.HTTPRequestEntityTooLarge):
+        request.app[GATE].turned[BODY] += 1
         return problem(TooMuch(error.text or "the body is too long"), 413)
     return problem(BadRequest(error.text or error.reason), error.status)
 

@@ -11,6 +11,8 @@ import anyio
 import anyio.lowlevel
 from aiohttp import web
 
+from kmesh.tasks.gate import GATE, UNREAD
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 
@@ -60,6 +62,7 @@ async def send(
                     await response.write(part)
         await response.write_eof()
     except TimeoutError:
+        request.app[GATE].turned[UNREAD] += 1
         if request.transport is not None:
             request.transport.abort()  # half an answer must not look like a whole one
     return response
