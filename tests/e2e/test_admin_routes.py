@@ -244,6 +244,39 @@ def test_the_dump_of_ztunnel(running: Running) -> None:
     }  # fmt: skip
 
 
+def test_the_dump_of_ztunnel_has_the_open_connections(running: Running, pod: Namespace) -> None:
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(pod.socket())
+        server.bind(("0.0.0.0", 8080))
+        server.listen(64)
+        client = stack.enter_context(pod.socket())
+        client.bind(("10.1.0.2", 0))
+        source = client.getsockname()[1]
+        client.connect(("10.1.0.1", 8080))
+        ports = [source]
+        while len(ports) < 16:  # until one of them goes from the service to the other address
+            steered = stack.enter_context(pod.socket())
+            steered.bind(("10.1.0.2", 0))
+            steered.connect(("10.9.0.1", 80))
+            ports.append(steered.getsockname()[1])
+        found = running.admin.get("/config_dump", {"name": "client"})
+        (state,) = found["workloadState"].values()
+        assert running.admin.get("/config_dump", {"limit": 0})["workloadState"] == {}
+        assert running.admin.get("/config_dump", {"namespace": "shop"})["workloadState"] == {}
+    there = "10.1.0.1:8080"
+    for each in state["connections"]["outbound"] + state["connections"]["inbound"]:
+        assert set(each) == {"src", "originalDst", "actualDst", "protocol"}
+        assert (each["actualDst"], each["protocol"]) == (there, "TCP")
+    straight = f"10.1.0.2:{source}"
+    outbound = {each["src"]: each["originalDst"] for each in state["connections"]["outbound"]}
+    inbound = {each["src"]: each["originalDst"] for each in state["connections"]["inbound"]}
+    assert outbound.pop(straight) == there
+    assert outbound, "16 connections and none went to the other address"
+    assert set(outbound.values()) == {"10.9.0.1:80"}
+    assert set(inbound) == {straight, *outbound}
+    assert set(inbound.values()) == {there}
+
+
 def test_resources_are_those_that_came(running: Running) -> None:
     from kmesh.core.model import Resource
     from kmesh.wire import convert

@@ -47,6 +47,11 @@ class Chosen(NamedTuple):
         namespace, _, hostname = key.partition("/")
         return not any(self) or self._fits(namespace, (key, hostname, hostname.partition(".")[0]))
 
+    def has_pod(self, uid: str) -> bool:
+        """Whether a pod is chosen by its uid ``cluster//Pod/namespace/name``."""
+        *_, namespace, name = ("", "", *uid.split("/"))
+        return not any(self) or self._fits(namespace, (uid, name))
+
     def _fits(self, namespace: str, names: tuple[str, ...]) -> bool:
         if self.namespace and namespace != self.namespace:
             return False

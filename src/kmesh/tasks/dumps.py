@@ -8,13 +8,17 @@ from __future__ import annotations
 
 from base64 import b64encode
 from itertools import islice
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+import anyio.to_thread
 import orjson
 from aiohttp import web
 
 from kmesh import __version__
+from kmesh.bpf.connections import connections
 from kmesh.core import columns
+from kmesh.core.addr import host_port
 from kmesh.core.config_view import settings
 from kmesh.core.events import ADDRESS, AUTHORIZATION
 from kmesh.core.model import Authorization, Service, Workload
@@ -24,6 +28,7 @@ from kmesh.core.views import (
     upstream_workload,
     ztunnel_policy,
 )
+from kmesh.errors import BpfError
 from kmesh.tasks.filters import Asked, asked, chosen, last_part
 from kmesh.tasks.stream import More, endless, listed, stream
 from kmesh.wire.dump import dump
@@ -31,12 +36,14 @@ from kmesh.wire.dump import dump
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from kmesh.bpf.load import DataPlane
     from kmesh.core.model import Resource
     from kmesh.tasks.admin_context import Context
 
     Rows = Iterator[bytes | None]
 
 WRONG_MODE = b"\tInvalid Client Mode\n"
+NO_CONNECTIONS = b'{"inbound":[],"outbound":[]}'
 AT_ONCE = 128  # endpoints of a service in one piece
 KINDS = (Workload, Service, Authorization)
 TABLES = (
@@ -63,7 +70,9 @@ class Dumps:
     @endless
     async def ztunnel(self, request: web.Request) -> web.StreamResponse:
         """ztunnel's shape, which ``istioctl ztunnel-config`` reads."""
-        return await self._show(request, self.like_ztunnel)
+        pods = self._pods(asked(request, self._changes))
+        found = {uid: await shown_connections(self._context.plane, pods[uid]) for uid in pods}
+        return await self._show(request, lambda wanted: self.like_ztunnel(wanted, found))
 
     @endless
     async def resources(self, request: web.Request) -> web.StreamResponse:
@@ -95,8 +104,10 @@ class Dumps:
         yield from self._gone(wanted)
         yield b"}\n"
 
-    def like_ztunnel(self, wanted: Asked) -> Iterator[bytes]:
-        """Everything in ztunnel's shape, in pieces."""
+    def like_ztunnel(
+        self, wanted: Asked, open_: Mapping[str, bytes] = MappingProxyType({})
+    ) -> Iterator[bytes]:
+        """Everything in ztunnel's shape, in pieces; ``open_`` are the connections of each pod."""
         yield b"{"
         workloads = self._rows(Workload, wanted, _made(lambda found: found))
         yield from listed("workloads", workloads, first=True)
@@ -112,8 +123,10 @@ class Dumps:
         }
         yield b",\n" + orjson.dumps(rest)[1:-1] + b',\n"workloadState":{'
         comma = b""
-        for cookie, uid in list(self._context.writer.steering.pods.wanted.items()):
-            yield comma + orjson.dumps(uid) + b":" + orjson.dumps(self._pod(cookie, uid))
+        for uid, cookie in self._pods(wanted).items():
+            head = orjson.dumps(self._pod(cookie, uid))[:-1] + b',"connections":'
+            yield comma + orjson.dumps(uid) + b":" + head
+            yield open_.get(uid, NO_CONNECTIONS) + b"}"
             comma = b",\n"
         yield b"}}\n"
 
@@ -190,17 +203,38 @@ class Dumps:
             )
             yield from listed("removed", gone)
 
+    def _pods(self, wanted: Asked) -> dict[str, int]:
+        """The enrolled pods that are wanted, with their cookies."""
+        pods = self._context.writer.steering.pods.wanted.items()
+        found = ((uid, cookie) for cookie, uid in pods if wanted.chosen.has_pod(uid))
+        return dict(islice(found, wanted.limit))
+
     def _pod(self, cookie: int, uid: str) -> dict[str, Any]:
-        """An enrolled pod; its connections are in the metrics and in /events."""
         steering = self._context.writer.steering
         *_, namespace, name = ("", "", *uid.split("/"))
         workload = steering.store.workloads.get(uid)
         account = workload.identity.service_account if workload else ""
         return {
             "state": "Up" if cookie in steering.pods.rows else "Pending",
-            "connections": {"inbound": [], "outbound": []},
             "info": {"name": name, "namespace": namespace, "serviceAccount": account},
         }
+
+
+async def shown_connections(plane: DataPlane, cookie: int) -> bytes:
+    """A pod's open connections as ztunnel shows them; those that cannot be read say why."""
+
+    def made() -> bytes:
+        shapes: dict[str, list[dict[str, str]]] = {"inbound": [], "outbound": []}
+        for each in connections(plane, cookie):
+            shape = {"src": host_port(*each.source), "originalDst": host_port(*each.dialled)}
+            shape |= {"actualDst": host_port(*each.destination), "protocol": "TCP"}
+            shapes["inbound" if each.inbound else "outbound"].append(shape)
+        return orjson.dumps(shapes)
+
+    try:
+        return await anyio.to_thread.run_sync(made)
+    except BpfError as error:
+        return orjson.dumps({"inbound": [], "outbound": [], "error": str(error)})
 
 
 def shown(resource: Resource) -> dict[str, Any]:
