@@ -251,6 +251,5 @@ def test_behind_a_transparent_proxy_policies_mean_the_port_that_was_dialled(
 def look(mesh: Mesh) -> None:
     """What the task that finds transparent proxies does from time to time."""
     places = Places(mesh.plane, Writer(mesh.tables, mesh.steering, lambda _: None), "auto")
-    for cookie in mesh.plane.guards.places():
-        anyio.run(places.look, cookie)
+    anyio.run(places.round, list(mesh.plane.guards.places()))
     assert places.statistics().failures == 0

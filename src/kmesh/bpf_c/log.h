@@ -31,7 +31,7 @@ static __noinline __attribute__((unused)) void km_log(const struct km_log *say)
 	*record = *say;
 	record->time = bpf_ktime_get_ns();
 	km_tally_up(KM_TALLY_LOGS);
-	bpf_ringbuf_submit(record, km_wake(&km_logs, sizeof(*record)));
+	bpf_ringbuf_submit(record, km_wake(&km_logs));
 }
 
 /* Costs a comparison when nobody wants to know. The look-up behind ``switches`` is made once: to

@@ -54,18 +54,16 @@ km_traffic_of(struct km_traffic_key *key)
 }
 
 /*
- * Waking the reader for each record would cost more than all the rest. It is woken by the
- * first (or second: two may be written at once) and takes what gathers in the next moment;
- * before that only when a quarter is full.
+ * Waking the reader for each record would cost more than all the rest. The kernel wakes it
+ * by the first that it has not read (and by no other) and it takes what gathers in the
+ * next moment; from a quarter full on it is woken by all, should it have missed that one.
  */
-static __always_inline __u64 km_wake(void *ring, __u32 record)
+static __always_inline __u64 km_wake(void *ring)
 {
-	__u64 waiting = bpf_ringbuf_query(ring, BPF_RB_AVAIL_DATA);
-
-	return waiting <= 2 * (record + BPF_RINGBUF_HDR_SZ) ||
-			       waiting >= bpf_ringbuf_query(ring, BPF_RB_RING_SIZE) / 4 ?
+	return bpf_ringbuf_query(ring, BPF_RB_AVAIL_DATA) >=
+			       bpf_ringbuf_query(ring, BPF_RB_RING_SIZE) / 4 ?
 		       BPF_RB_FORCE_WAKEUP :
-		       BPF_RB_NO_WAKEUP;
+		       0;
 }
 
 /* Zeroed, or NULL when the ring is full: that is counted. */
@@ -84,7 +82,7 @@ static __always_inline struct km_event *km_reserve(void)
 static __always_inline void km_submit(struct km_event *event)
 {
 	km_tally_up(KM_TALLY_RECORDS);
-	bpf_ringbuf_submit(event, km_wake(&km_events, sizeof(*event)));
+	bpf_ringbuf_submit(event, km_wake(&km_events));
 }
 
 #endif

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import anyio
 
 INTERVAL = 0.01  # seconds
-IDLE = 0.08  # while nothing is computed: to look costs more than all the rest of an idle agent
+IDLE = 0.32  # while nothing is computed: to look costs more than all the rest of an idle agent
 BUSY = 0.05  # share of the time
 LONG = 0.01
 

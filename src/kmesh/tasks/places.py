@@ -18,7 +18,7 @@ from kmesh.bpf.sockets import LISTEN
 from kmesh.errors import BpfError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from kmesh.bpf.load import DataPlane
     from kmesh.tasks.writer import Writer
@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 EVERY = 5.0  # seconds
 BUDGET = 0.0125  # seconds of CPU in each round: a quarter of a percent of a core
+SLICE = 16  # pods in a row, before the places of these are asked for
 AUTO, NAMESPACE, INTERFACES = "auto", "sk-lookup", "tcx"
 
 
@@ -42,8 +43,14 @@ class Places:
     """Looks at every guarded pod from time to time, at a new one within five seconds. ``hook`` is
     ``auto``, or the one place where all pods are guarded."""
 
-    def __init__(self, plane: DataPlane, writer: Writer, hook: str) -> None:
-        self._plane, self._writer, self._hook = plane, writer, hook
+    def __init__(
+        self,
+        plane: DataPlane,
+        writer: Writer,
+        hook: str,
+        clock: Callable[[], float] = time.thread_time,
+    ) -> None:
+        self._plane, self._writer, self._hook, self._clock = plane, writer, hook, clock
         self._looks = self._failures = 0
         self._seen: dict[int, None] = {}  # pods, the one that was looked at longest ago first
 
@@ -61,45 +68,56 @@ class Places:
     async def round(self, cookies: Sequence[int]) -> None:
         """Look at all pods that are new, and at the others in turn as long as the budget lasts: a
         look costs the kernel half a millisecond, whatever is in the pod."""
+        guards = self._writer.steering.guards
         here = frozenset(cookies)
         known = [cookie for cookie in self._seen if cookie in here]
         fresh = [cookie for cookie in cookies if cookie not in self._seen]
         self._seen = dict.fromkeys(known)
-        spent = 0.0
-        for number, cookie in enumerate([*fresh, *known]):
-            if number >= len(fresh) and spent >= BUDGET:
+        order, left = [*fresh, *known], BUDGET
+        for start in range(0, len(order), SLICE):
+            must = len(fresh) - start
+            if must <= 0 and left <= 0:
                 break
-            spent += await self.look(cookie)
-            self._seen.pop(cookie, None)
-            self._seen[cookie] = None
-
-    async def look(self, cookie: int) -> float:
-        """Ask for another place where one pod needs it; an error is logged and counted. Returns
-        seconds of CPU."""
-        self._looks += 1
-        guards = self._writer.steering.guards
-        try:
-            place, spent = await anyio.to_thread.run_sync(
-                self._timed, cookie, bool(guards.places(cookie))
-            )
-        except BpfError as error:
-            self._failures += 1
-            log.warning("cannot see where to guard pod %d: %s", cookie, error)
-            return 0.0
-        if place is not None and place != guards.places(cookie):
-            log.info("pod %d is guarded on its interfaces", cookie)
-            guards.place(cookie, place)
-            self._writer.mailbox.nudge()
-        return spent
+            asked = [(each, bool(guards.places(each))) for each in order[start : start + SLICE]]
+            found, spent = await anyio.to_thread.run_sync(self._search, asked, must, left)
+            left -= spent
+            for cookie, place in found:
+                self._place(cookie, place)
+                self._seen.pop(cookie, None)
+                self._seen[cookie] = None
 
     def statistics(self) -> PlaceStatistics:
         """For metrics and dumps."""
         links = self._writer.steering.guards.links.values()
         return PlaceStatistics(self._looks, self._failures, sum(map(bool, links)))
 
-    def _timed(self, cookie: int, already: bool) -> tuple[bytes | None, float]:
-        before = time.thread_time()
-        return self._find(cookie, already), time.thread_time() - before
+    def _place(self, cookie: int, place: bytes | BpfError | None) -> None:
+        """Ask for another place where a pod needs it; an error is logged and counted."""
+        self._looks += 1
+        guards = self._writer.steering.guards
+        if isinstance(place, BpfError):
+            self._failures += 1
+            log.warning("cannot see where to guard pod %d: %s", cookie, place)
+        elif place is not None and place != guards.places(cookie):
+            log.info("pod %d is guarded on its interfaces", cookie)
+            guards.place(cookie, place)
+            self._writer.mailbox.nudge()
+
+    def _search(
+        self, asked: Sequence[tuple[int, bool]], must: int, left: float
+    ) -> tuple[list[tuple[int, bytes | BpfError | None]], float]:
+        """What was found in the first ``must`` pods and in others as long as ``left`` seconds of
+        CPU last, and how many were used. In a thread: to hand over each pod would cost more."""
+        found: list[tuple[int, bytes | BpfError | None]] = []
+        start = self._clock()
+        for number, (cookie, already) in enumerate(asked):
+            if number >= must and self._clock() - start >= left:
+                break
+            try:
+                found.append((cookie, self._find(cookie, already)))
+            except BpfError as error:
+                found.append((cookie, error))
+        return found, self._clock() - start
 
     def _find(self, cookie: int, already: bool) -> bytes | None:
         """Packed interfaces, or None when the pod may be guarded as it is."""

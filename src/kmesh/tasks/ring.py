@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 GATHER = 0.05  # seconds from the first record to reading: being woken for each costs ten times more
 LEAST = 0.003  # seconds to gather where so many come that the ring would be full
-EVERY = 1.0  # seconds; two processors that write their first records at once may wake nobody
+EVERY = 5.0  # seconds; should the kernel ever wake nobody
 KEPT = 256
 TURN = 256  # records in one go
 BUDGET = 0.004  # seconds of the loop in one turn
