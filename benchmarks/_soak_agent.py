@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks._agent import Client
 from benchmarks._stage import Failed, Place
+from tests import held
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,6 +45,7 @@ class Agent:
         self.answer_seconds: list[float] = []
         self.adopt_seconds: list[float] = []
         self.ends = 0
+        self.held: list[tuple[int, held.Held]] = []  # of this build, with how often it had ended
         self._stage, self._dice = stage, random.Random(seed)
         self._builds, self._turns = builds, 0
         self._cgroup = stage.cgroup(name)
@@ -77,7 +79,14 @@ class Agent:
         self.answer_seconds.append(time.monotonic() - begun)
         state = self.wait_synced(workloads)
         self.adopt_seconds.append(time.monotonic() - begun)
+        self._look()
         return state
+
+    def _look(self) -> None:
+        """Note what it holds, if it is this build: another's tables have other sizes."""
+        if self._build() == self._builds[0]:
+            now = held.look(Path(self.bpffs) / "kmesh", self._process.pid)
+            self.held.append((self.ends, now))
 
     def wait_synced(self, workloads: int = 0) -> dict[str, Any]:
         """Until the kernel holds all that the control plane said, so many workloads at least; its
@@ -110,10 +119,6 @@ class Agent:
         if number == signal.SIGTERM and self._process.returncode:
             raise Failed(f"the agent ended with status {self._process.returncode}: {self._words()}")
 
-    def pins(self) -> int:
-        """Files that are pinned."""
-        return sum(1 for path in Path(self.bpffs).rglob("*") if path.is_file())
-
     def _words(self) -> str:
         return self._stage.last_words(self._process)
 
@@ -130,6 +135,8 @@ class Agent:
             return None
 
     def _start(self) -> subprocess.Popen[str]:
-        build = self._builds[self._turns % len(self._builds)]
-        command = ["env", f"PYTHONPATH={build}", *self._command]
+        command = ["env", f"PYTHONPATH={self._build()}", *self._command]
         return self._stage.start(command, Place(cgroup=self._cgroup))
+
+    def _build(self) -> str:
+        return self._builds[self._turns % len(self._builds)]

@@ -28,6 +28,7 @@ from benchmarks._soak_agent import Agent
 from benchmarks._stage import Failed, Place, Stage, privately
 from kmesh.lab.interrupts import Interrupted, Interrupts
 from tests import other_build
+from tests.held import Held
 
 if TYPE_CHECKING:
     import subprocess
@@ -116,7 +117,7 @@ def soak(stage: Stage, options: argparse.Namespace) -> dict[str, Any]:
     """One run."""
     stand = Stand(stage, options)
     agent, plane = stand.agent, stand.plane
-    pins, turns = agent.pins(), 0
+    turns = 0
     begun = time.monotonic()
     diallers = stand.diallers(60 * options.minutes + 300)
     with Changes(plane):
@@ -141,17 +142,29 @@ def soak(stage: Stage, options: argparse.Namespace) -> dict[str, Any]:
         "control_plane_restarts": plane.starts - 1,
         "meshes": plane.meshes,
         "audit_differences": dict(agent.differences),
-        "pins_before": pins,
-        "pins_after": agent.pins(),
+        **growth(agent.held),
         "samples": [sample for each in met for sample in each["samples"]],
     }
+
+
+def growth(samples: list[tuple[int, Held]]) -> dict[str, float]:
+    """Of each thing that agents hold the first and the last sample, and how much it grew with each
+    restart: the slope of the line through all samples, which a leak cannot hide from."""
+    ends = [float(each) for each, _ in samples]
+    found: dict[str, float] = {}
+    for name in Held._fields if samples else ():
+        values = [float(getattr(each, name)) for _, each in samples]
+        found[f"{name}_first"], found[f"{name}_last"] = int(values[0]), int(values[-1])
+        if len(set(ends)) > 1:
+            found[f"{name}_per_restart"] = statistics.linear_regression(ends, values).slope
+    return found
 
 
 def report(found: dict[str, Any]) -> bool:
     """The table; whether the goal is reached."""
     goals = dict.fromkeys(("failed", "misrouted", "violations", "lost"), "0")
     rows = [
-        (name, f"{value:,.1f}" if isinstance(value, float) else f"{value:,}", goals.get(name, ""))
+        (name, f"{value:,.2f}" if isinstance(value, float) else f"{value:,}", goals.get(name, ""))
         for name, value in found.items()
         if isinstance(value, int | float)
     ]

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from kmesh.bpf import lib, query
 
+RESIDENT_KIB, MAPS_KIB = 8192, 1024
 PAGE = os.sysconf("SC_PAGESIZE")
 
 
@@ -34,6 +35,31 @@ def kernel(root: Path) -> Kernel:
             os.close(fd)
     programs = sum(not ours.isdisjoint(lib.program_maps(each.id)) for each in query.programs())
     return Kernel(tuple(pins), programs, size >> 10)
+
+
+class Held(NamedTuple):
+    """Of a process and its pins: open files, memory, how many pins, programs, memory of maps."""
+
+    files: int
+    resident_kib: int
+    pins: int
+    programs: int
+    map_kib: int
+
+    def like(self, other: Held) -> bool:
+        """Whether nothing has grown. Rows of connections and the allocator's moods are allowed
+        for: far less than one agent takes."""
+        return (
+            abs(self.resident_kib - other.resident_kib) < RESIDENT_KIB
+            and abs(self.map_kib - other.map_kib) < MAPS_KIB
+            and (self.files, self.pins, self.programs) == (other.files, other.pins, other.programs)
+        )
+
+
+def look(root: Path, pid: int | str = "self") -> Held:
+    """What a process holds with the pins of ``<bpffs>/kmesh``."""
+    found = kernel(root)
+    return Held(files(pid), resident_kib(pid), len(found.pins), found.programs, found.map_kib)
 
 
 def memory(fd: int) -> int:

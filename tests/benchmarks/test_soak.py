@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from benchmarks.soak import growth
 from tests.benchmarks.runs import ROOT, whole
+from tests.held import Held
 from tests.kernel.net import namespace
 
 if TYPE_CHECKING:
@@ -91,7 +93,20 @@ def test_a_short_soak(tmp_path: Path) -> None:
     found, _ = whole("soak", tmp_path)
     assert min(found["made"], found["refused"], found["exchanges"], found["restarts"]) > 0
     assert {found[name] for name in ("failed", "misrouted", "violations", "lost")} == {0}
-    assert (found["pins_before"], found["audit_differences"]) == (found["pins_after"], {})
+    assert found["audit_differences"] == {}
+    for name in ("pins", "programs"):
+        assert found[f"{name}_first"] == found[f"{name}_last"] > 0
+    assert found["resident_kib_first"] > found["files_first"] > 0 < found["map_kib_last"]
+
+
+def test_growth_is_a_slope_that_noise_does_not_hide() -> None:
+    noise = (3, -2, 5, -4)
+    samples = [(10 * i, Held(70, 1000 + 40 * i + noise[i], 50, 18, 30)) for i in range(4)]
+    found = growth(samples)
+    assert (found["resident_kib_first"], found["resident_kib_last"]) == (1003, 1116)
+    assert 3.5 < found["resident_kib_per_restart"] < 4.5
+    assert found["map_kib_per_restart"] == 0
+    assert growth([]) == {}
 
 
 def test_restart(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from kmesh.bpf import lib, removal
 from kmesh.cli.client import Client
 from kmesh.lab.enrol import Daemon, DaemonAway
+from tests.held import Held, look
 from tests.kernel.mesh import dial
 
 if TYPE_CHECKING:
@@ -140,6 +141,11 @@ class Agent:
             with contextlib.closing(os.fdopen(fd)):
                 found[name] = sorted(lib.rows(fd))
         return found
+
+    def held(self) -> Held:
+        """What it holds."""
+        assert self.process is not None
+        return look(self.bpffs / "kmesh", self.process.pid)
 
     def kill(self) -> None:
         """SIGKILL."""

@@ -11,28 +11,25 @@ The forks spare a thousand starts of Python and of the verifier: the process mus
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import signal
 import sys
 import time
 import traceback
-from contextlib import ExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from kmesh.bpf import removal
 from kmesh.core.tables import Outcome
 from tests.core.test_law import slices
 from tests.core.world import World, met
-from tests.held import files, kernel, resident_kib
-from tests.kernel.pinned import Pod, Rig
+from tests.kernel.pinned import rigged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from kmesh.core.commands import Op
+    from tests.held import Held
+    from tests.kernel.pinned import Rig
 
 OPERATIONS = 1000
 PARTS = 4  # what is held is looked at so often
@@ -138,32 +135,17 @@ def fork(work: Callable[[], None]) -> int:
         os._exit(1)
 
 
-def held(rig: Rig) -> dict[str, int]:
-    """What must not grow."""
-    gc.collect()
-    found = kernel(Path(rig.plane.root))
-    return {
-        "files": files("self"), "rss_kib": resident_kib("self"),
-        "maps": sum(pin.startswith("maps/") for pin in found.pins),
-        "programs": found.programs, "map_kib": found.map_kib,
-    }  # fmt: skip
-
-
 def main() -> None:
     """Command line."""
     bpffs, every, *paths = sys.argv[1:]
     began = time.monotonic()
-    marks: list[dict[str, int]] = []
-    with ExitStack() as stack:
-        pods = [Pod(path, stack) for path in paths]
-        stack.callback(removal.remove, bpffs)
-        rig = Rig(bpffs, pods)
-        stack.callback(rig.plane.close)
+    marks: list[Held] = []
+    with rigged(bpffs, paths) as rig:
         trials = Trials(rig, int(every))
         while trials.operations < OPERATIONS:
             trials.change()
             if trials.operations >= (len(marks) + 1) * OPERATIONS // PARTS:
-                marks.append(held(rig))
+                marks.append(rig.held())
     json.dump({
         "operations": trials.operations, "killed": trials.killed,
         "connections": trials.connections, "kinds": sorted(trials.kinds), "held": marks,

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import select
 import socket
 import time
+from contextlib import ExitStack, contextmanager
 from ctypes import CDLL
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kmesh.abi.layout import SLOT_SIZE, Reason
-from kmesh.bpf import lib, load
+from kmesh.bpf import lib, load, removal
 from kmesh.bpf.fake import FakeKernel
 from kmesh.bpf.sizes import Sizes
 from kmesh.bpf.tables import KernelTables
@@ -18,11 +21,11 @@ from kmesh.core import addr
 from kmesh.core.commands import CONFIG, VERDICT, Drop, Op, Phase, Put, WriteRows, WriteSlots
 from kmesh.core.policy import Attempt
 from tests.core.world import SLOTS, VIP_ROWS, VIPS, WORDS
+from tests.held import Held, look
 from tests.kernel.net import CLONE_NEWNET, TIMEOUT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from contextlib import ExitStack
 
     from kmesh.core.commands import Command
 
@@ -107,6 +110,12 @@ class Rig:
         outcome = self.tables().apply([Op(Phase.CIDRS_ON, each, None) for each in commands])
         assert outcome.error is None, outcome.error
 
+    def held(self) -> Held:
+        """What must not grow; a pod that is enrolled has a pin of its own."""
+        gc.collect()
+        found = look(Path(self.plane.root))
+        return found._replace(pins=found.pins - len(self.plane.guards.places()))
+
     def _lost(self, wanted: FakeKernel, found: FakeKernel) -> Iterator[Command]:
         for name, rows in wanted.tables.items():
             here = found.tables[name]
@@ -141,3 +150,14 @@ class Rig:
         while (pod.dial(own, port, STRANGER) is not None) != passes:
             assert time.monotonic() < end, (own, port, passes)
             time.sleep(0.01)
+
+
+@contextmanager
+def rigged(bpffs: str, namespaces: list[str]) -> Iterator[Rig]:
+    """Maps and programs below ``bpffs`` for pods in these namespaces, removed at the end."""
+    with ExitStack() as stack:
+        pods = [Pod(path, stack) for path in namespaces]
+        stack.callback(removal.remove, bpffs)
+        rig = Rig(bpffs, pods)
+        stack.callback(rig.plane.close)
+        yield rig

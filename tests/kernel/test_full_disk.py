@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from kmesh.tasks.accesslog import LogWriter, RotatingFile
+from tests.kernel.disk import small
 from tests.tasks.test_accesslog import lines, numbers, until
 
 if TYPE_CHECKING:
@@ -21,13 +22,8 @@ MANY = 500  # lines, far more than fit
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
     """A file system with room for a hundred lines."""
-    where = tmp_path / "disk"
-    where.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k", "none", str(where)], check=True)
-    try:
-        yield where
-    finally:
-        subprocess.run(["umount", "--lazy", str(where)], check=True)
+    with small(tmp_path / "disk", "16k") as made:
+        yield made
 
 
 def test_the_access_log_on_a_full_disk(disk: Path) -> None:

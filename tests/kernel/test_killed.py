@@ -12,12 +12,14 @@ import signal
 import subprocess
 import sys
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from kmesh.bpf import removal
 from tests.core.test_killed import KINDS
+from tests.held import Held
+from tests.kernel import faulty
 from tests.kernel.every_kill import OPERATIONS
 from tests.kernel.killed import OLD
 from tests.kernel.mesh import SMALL, Mesh, dial
@@ -67,20 +69,37 @@ def test_killed_between_operations_the_next_agent_gets_there(
         removal.remove(bpffs)
 
 
-def test_killed_at_every_operation_of_a_thousand(bpffs: str) -> None:
+def many(bpffs: str, module: str, *options: str) -> dict[str, Any]:
+    """What a module found that goes through many operations, with three pods."""
     with ExitStack() as stack:
         pods = [stack.enter_context(namespace(*ADDRESSES)).path for _ in range(3)]
-        command = [sys.executable, "-m", "tests.kernel.every_kill", bpffs, str(EVERY), *pods]
+        command = [sys.executable, "-m", f"tests.kernel.{module}", bpffs, *options, *pods]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, timeout=380)
     assert done.returncode == 0
-    found = json.loads(done.stdout)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def test_killed_at_every_operation_of_a_thousand(bpffs: str) -> None:
+    found = many(bpffs, "every_kill", str(EVERY))
     assert found["operations"] >= OPERATIONS
     assert found["killed"] == found["operations"] // EVERY
     assert found["connections"] > 2 * found["killed"]
     assert {*found["kinds"]} >= KINDS
-    first, *later = found["held"]
+    steady(found["held"])
+
+
+def steady(marks: list[list[int]]) -> None:
+    """Nothing grows from one look to the next: see Rig.held."""
+    first, *later = (Held(*mark) for mark in marks)
     for mark in later:
-        assert mark["rss_kib"] - first["rss_kib"] < GROWTH
-        assert mark["map_kib"] - first["map_kib"] < GROWTH // 4
-        for kept in ("files", "maps", "programs"):
-            assert mark[kept] == first[kept], (kept, found["held"])
+        assert mark.like(first), marks
+        assert mark.resident_kib - first.resident_kib < GROWTH, marks
+
+
+def test_one_call_in_ten_fails_and_it_gets_there(bpffs: str) -> None:
+    found = many(bpffs, "faulty")
+    assert found["operations"] >= faulty.OPERATIONS
+    assert found["faults"] > faulty.OPERATIONS // 20
+    assert found["connections"] > 0
+    steady(found["held"])

@@ -3,9 +3,7 @@ message and one call of the tables in ten fails."""
 
 from __future__ import annotations
 
-import asyncio
 import random
-from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 import anyio
@@ -27,10 +25,11 @@ from kmesh.tasks.writer import Writer
 from kmesh.tasks.xds import XdsClient
 from kmesh.wire.discovery import Decoder, ResponseReader
 from tests.e2e.peers import mesh_file, pod, policy, service
+from tests.tasks.cutter import Proxy
 from tests.tasks.xds_peers import NODE
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import Callable, Sequence
 
     from kmesh.core.commands import Op
     from kmesh.core.events import Applied
@@ -38,8 +37,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.anyio
 
 COOKIE = 7
-MESSAGES = 12  # of a session: each of the first connections is cut after one more of them
-DATA = 0
+MESSAGES = 12
 STABLE = ("10.9.0.1", 80)
 
 
@@ -66,61 +64,6 @@ class Tables(FaultyTables):
         reasons = {each.reason for each in found} if isinstance(found, set) else {found.reason}
         self.seen |= reasons == {Reason.BALANCED}
         assert not self.seen or reasons == {Reason.BALANCED}
-
-
-class Proxy:
-    """Between agent and control plane: connection n is cut at the n-th DATA frame that the control
-    plane sends, those after ``MESSAGES`` live."""
-
-    def __init__(self, port: int) -> None:
-        self.connections = self.cuts = 0
-        self._port = port
-
-    @asynccontextmanager
-    async def serving(self) -> AsyncIterator[int]:
-        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        async with server:
-            yield server.sockets[0].getsockname()[1]
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.connections += 1
-        most = self.connections if self.connections <= MESSAGES else None
-        there, back = await asyncio.open_connection("127.0.0.1", self._port)
-        try:
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._pass, reader, back, tasks)
-                await self._frames(there, writer, most)
-                tasks.cancel_scope.cancel()
-        finally:
-            writer.transport.abort()
-            back.transport.abort()
-
-    async def _pass(
-        self, source: asyncio.StreamReader, target: asyncio.StreamWriter, tasks: anyio.abc.TaskGroup
-    ) -> None:
-        with suppress(ConnectionError):  # an end that goes while something is written to it
-            while data := await source.read(1 << 16):
-                target.write(data)
-        tasks.cancel_scope.cancel()
-
-    async def _frames(
-        self, source: asyncio.StreamReader, target: asyncio.StreamWriter, most: int | None
-    ) -> None:
-        seen = 0
-        while True:
-            try:
-                head = await source.readexactly(9)
-                body = await source.readexactly(int.from_bytes(head[:3], "big"))
-            except (asyncio.IncompleteReadError, ConnectionError):
-                return
-            if target.is_closing():  # uvloop raises RuntimeError when it is written to
-                return
-            seen += head[3] == DATA
-            if most is not None and seen == most:
-                self.cuts += 1
-                target.write(head + body[: len(body) // 2])  # in the middle of the message
-                return
-            target.write(head + body)
 
 
 class Rig:
@@ -171,7 +114,7 @@ async def test_cut_at_every_message_with_faulty_tables_it_gets_there() -> None:
     plane = ControlPlane(listen=Listen())
     await plane.apply(parse(mesh(0).encode(), "mesh"))
     async with plane.serving() as address, anyio.create_task_group() as tasks:
-        proxy = Proxy(int(address.rpartition(":")[2]))
+        proxy = Proxy(MESSAGES, int(address.rpartition(":")[2]))
         async with proxy.serving() as port:
             rig = Rig(port)
             tasks.start_soon(rig.writer.run)
