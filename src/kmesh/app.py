@@ -293,6 +293,7 @@ class App:
         return self.steering.forbids(found.remote, found.local, found.local_port)
 
     def _applied(self, applied: Applied) -> None:
+        self.watch.lines.forget()
         if self.xds is not None:
             self.xds.applied(applied)
         if self.session.synced:

@@ -49,10 +49,10 @@ class Watch:
             asked = Probes(sources.writer, sources.session, sources.xds)
             self.probes = Listener("probes", config.probe_address, asked.routes())
         form = Form(json=config.access_log_format == "json")
-        lines = LineMaker(Entries(labels), form, self.log.put)
+        self.lines = LineMaker(Entries(labels), form, self.log.put)
         logs = () if self.otlp is None else (self.otlp.put_logs,)
         spans = None if self.otlp is None else self.otlp.put_spans
-        self.telemetry = Telemetry(labels, self.series, lines, logs, spans, self._ready)
+        self.telemetry = Telemetry(labels, self.series, self.lines, logs, spans, self._ready)
         self.switches.subscribe(self.telemetry.switched)
         self.switches.subscribe(lambda now: sources.run_time.switch(now.profiling))
         sources.traffic.subscribe(self.telemetry.count)

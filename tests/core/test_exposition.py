@@ -170,3 +170,13 @@ def test_every_family_of_the_catalogue_is_well_formed() -> None:
         assert not name.endswith(("_total", "_info", "_sum", "_count", "_bucket")) or name in (
             "workload_manager_active_proxy_count", "workload_manager_pending_proxy_count",
         )  # fmt: skip
+
+
+def test_what_belongs_to_one_connection_is_no_label() -> None:
+    """A series for each connection would fill any server."""
+    for family in FAMILIES.values():
+        for label in family.labels:
+            words = set(label.split("_"))
+            assert not words & {"port", "socket", "start", "time", "connection"} or label in (
+                "connection_security_policy",
+            ), (family.name, label)

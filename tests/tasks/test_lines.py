@@ -165,11 +165,18 @@ def test_namespaces_and_switches_hold_at_once_for_ends_that_are_known() -> None:
         assert written.take(record, DENIAL).count("\n") == lines, settings_
 
 
-def test_a_name_that_changed_is_asked_for_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_that_changed_is_asked_for_when_told_or_after_a_while(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     bench = Bench()
     written = Written(Entries(bench.telemetry._labels))
     record = bench.connection()
     assert 'src.workload="client"' in written.take(record)
-    monkeypatch.setitem(NAMES, CLIENT, NAMES[CLIENT]._replace(pod="other"))
-    written.now = lines_module.ASKED
-    assert 'src.workload="other"' in written.take(record)
+    for name in ("other", "third"):
+        monkeypatch.setitem(NAMES, CLIENT, NAMES[CLIENT]._replace(pod=name))
+        assert f'src.workload="{name}"' not in written.take(record), "asked once for many records"
+        if name == "other":
+            written.maker.forget()
+        else:
+            written.now = lines_module.ASKED
+        assert f'src.workload="{name}"' in written.take(record)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from kmesh.core.switches import Settings
     from kmesh.tasks.entries import Entries
 
-ASKED = 0.5  # seconds for which the names of two ends hold
+ASKED = 0.5  # seconds for which the names of two ends hold, unless the mesh changes
 
 
 class LineMaker:
@@ -39,6 +39,11 @@ class LineMaker:
     def switched(self, settings: Settings) -> None:
         """The switches are like this from now on."""
         self._settings = settings
+        self.forget()
+
+    def forget(self) -> None:
+        """Ends may have other names from now on."""
+        self._asked = self._clock()
         self._lines.forget()
 
     def take(self, batch: Batch, epoch: int) -> None:
@@ -47,10 +52,8 @@ class LineMaker:
         settings = self._settings
         if settings is None or not (settings.access_log or any(settings.namespaces.values())):
             return
-        now = self._clock()
-        if now - self._asked >= ASKED:
-            self._asked = now
-            self._lines.forget()
+        if self._clock() - self._asked >= ASKED:
+            self.forget()
         at, why = self._lines.make(batch.raw, 0, epoch)
         while why is not Stop.END:
             record = batch.record(at)
