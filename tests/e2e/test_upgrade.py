@@ -135,12 +135,16 @@ def replace(agent: Agent, source: Path | None) -> None:
 def test_tables_of_another_layout_are_carried_over_in_both_directions(
     running: Agent, pod: Namespace, wider: Path
 ) -> None:
-    before, rows = fingerprint(running), running.kernel()
+    before, rows, held = fingerprint(running), running.kernel(), running.held()
     with Traffic(pod) as traffic:
         traffic.more(10)
         for build in (wider, None, wider, None):
+            old = ids(running)
             replace(running, build)
             traffic.more(20)
+            retired = set(old.values()) - set(ids(running).values())
+            assert retired
+            until(lambda gone=retired: not any(map(lib.has_map, gone)), running.tail)  # type: ignore[misc]
             state = running.state()
             assert (fingerprint(running) == before) == (build is None)
             assert state["observability"]["switches"]["sample"] == 50.0
@@ -148,6 +152,7 @@ def test_tables_of_another_layout_are_carried_over_in_both_directions(
             assert state["waits"] == []
     assert traffic.wrong == []
     assert running.kernel() == rows
+    until(lambda: running.held().like(held), lambda: (running.held(), held))
 
 
 def test_the_same_layout_by_another_process_changes_programs_only(

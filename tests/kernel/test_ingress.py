@@ -7,19 +7,20 @@ import socket
 import struct
 import threading
 from contextlib import ExitStack, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
 import pytest
 
-from kmesh.bpf import lib
+from kmesh.bpf import lib, removal
 from kmesh.bpf.sockets import LISTEN
 from kmesh.core.model import Match
 from kmesh.errors import BpfError
 from kmesh.tasks.places import Places
 from kmesh.tasks.writer import Writer
 from tests.core.meshes import workload
-from tests.kernel.net import Servers, run
+from tests.kernel.net import Servers, run, until
 from tests.kernel.test_authz import policy, put, reach, source
 
 if TYPE_CHECKING:
@@ -189,12 +190,41 @@ def test_programs_are_renewed_and_links_go(inside: Mesh, ends: tuple[Namespace, 
     inside.steering.guards.mark()
     inside.settle()
     assert inside.plane.guards.places() == {pod.cookie: b""}
-    assert not reach(client, STRANGER)
-    assert inside.count("LOOKUP", "NOT_ALLOWED") == 1
+
+    def looked_up() -> bool:
+        """The link on the interface is let go of a moment later by the kernel."""
+        assert not reach(client, STRANGER)
+        return inside.count("LOOKUP", "NOT_ALLOWED") == 1
+
+    until(looked_up)
     inside.steering.withdraw(pod.cookie)
     inside.settle()
     assert inside.plane.guards.places() == {}
     assert reach(client, STRANGER)
+
+
+def removed(mesh: Mesh, client: Namespace) -> None:
+    """Uninstalled: who was kept out comes in, and the kernel has nothing of ours."""
+    put(mesh, FRIENDS)
+    assert not reach(client, STRANGER)
+    bpffs = mesh.plane.root.removesuffix("/kmesh")
+    del mesh.tables  # it maps some into this process
+    mesh.plane.close()
+    found = removal.remove(bpffs)
+    until(lambda: reach(client, STRANGER))
+    assert removal.left(found.traces, Path(mesh.plane.root), 10.0) == []
+
+
+def test_uninstall_leaves_no_link_in_a_namespace(
+    guarded: Mesh, ends: tuple[Namespace, Namespace]
+) -> None:
+    removed(guarded, ends[1])
+
+
+def test_uninstall_leaves_nothing_on_interfaces(
+    inside: Mesh, ends: tuple[Namespace, Namespace]
+) -> None:
+    removed(inside, ends[1])
 
 
 @pytest.fixture

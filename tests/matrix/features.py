@@ -57,7 +57,10 @@ TRIED = {
     "the programs' own log": (
         "test_observe_refused.py::test_the_log_says_what_its_level_asks_for",
     ),
-    "removal without a trace": ("test_removal.py::test_everything_is_gone_and_proven",),
+    "removal without a trace": (
+        "test_removal.py::test_everything_is_gone_and_proven",
+        "test_ingress.py::test_uninstall_leaves_nothing_on_interfaces",
+    ),
 }  # fmt: skip
 
 

@@ -81,10 +81,14 @@ async def test_truncated_at_any_byte_it_is_damaged_or_absent(path: Path) -> None
         assert (StateFile(path).found, StateFile(path).parts) == (DAMAGED, {})
 
 
-async def test_of_another_build_what_is_known_is_used_and_the_rest_stays(path: Path) -> None:
-    put(path, orjson.dumps({"format": FORMAT + 1, "parts": {"a": 1, "novelty": [2]}}))
+@pytest.mark.parametrize("number", [{"format": FORMAT + 1}, {"format": FORMAT - 1}, {}])
+async def test_of_a_newer_or_older_build_what_is_known_is_used_and_the_rest_stays(
+    path: Path, number: dict[str, int], caplog: pytest.LogCaptureFixture
+) -> None:
+    put(path, orjson.dumps({**number, "parts": {"a": 1, "novelty": [2]}}))
     found = StateFile(path)
     assert (found.found, found.parts["a"]) == (OTHER, 1)
+    assert "of another build" in caplog.text
     found.keep("a", lambda: 3)
     await found.save()
     assert StateFile(path).parts == {"a": 3, "novelty": [2]}

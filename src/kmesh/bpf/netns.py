@@ -23,14 +23,15 @@ from kmesh.errors import BpfError, SwitchFailed
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+NAMED = "/run/netns"
 WHOLE, LINKED, FILTERED = "authz", "tcx", "tc"
 PROGRAMS = {WHOLE: "km_admit", LINKED: "km_ingress", FILTERED: "km_ingress"}
 
 
 class NamespaceLinks:
     """Pins below a folder of bpffs. ``paths`` are those of enrolled namespaces, by cookie; after
-    a restart a process in the namespace leads there as well. A place is told by the packed
-    ``u32`` indexes of interfaces, empty for the namespace as a whole."""
+    a restart a name in ``NAMED`` or a process in the namespace leads there as well. A place is told
+    by the packed ``u32`` indexes of interfaces, empty for the namespace as a whole."""
 
     def __init__(self, folder: str) -> None:
         self.paths: dict[int, str] = {}
@@ -115,11 +116,13 @@ class NamespaceLinks:
                 pin.unlink()
 
     def open(self, cookie: int) -> int | None:
-        """An fd of a namespace: by its path, else by a process that is in it; None when neither
-        leads there any more. Enters namespaces: run in a thread of its own."""
+        """An fd of a namespace: by its path, else by where container runtimes name namespaces or
+        by a process that is in it; None when none leads there any more. Enters namespaces: run in
+        a thread of its own."""
         path, seen = self.paths.get(cookie), set()
-        processes = [f"/proc/{pid}/ns/net" for pid in os.listdir("/proc") if pid.isdigit()]
-        for candidate in [path, *processes] if path else processes:
+        others = [str(each) for each in Path(NAMED).glob("*")]
+        others += [f"/proc/{pid}/ns/net" for pid in os.listdir("/proc") if pid.isdigit()]
+        for candidate in [path, *others] if path else others:
             try:
                 fd = os.open(candidate, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
             except OSError:  # the process has ended, or the path is gone
