@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     import argparse
 
 SILENCE = 60.0  # seconds
+ONE = {
+    "resources": "resource", "addresses": "address", "pods": "pod", "policies": "policy",
+    "rows": "row",
+}  # fmt: skip
 EXAMPLES = """\
   kmesh diff                        exit code 0 when all layers agree, else 1
   kmesh diff --wait 30              up to half a minute for the writer to come to everything
@@ -126,7 +130,10 @@ def show(found: Found) -> None:
         )
     if found.total > len(found.shown):
         lines.append(f"and {found.total - len(found.shown):,} more")
-    compared = ", ".join(f"{count:,} {sort}" for sort, count in found.compared.items())
+    compared = ", ".join(
+        f"{count:,} {ONE.get(sort, sort) if count == 1 else sort}"
+        for sort, count in found.compared.items()
+    )
     head = "no difference" if not found.total else f"{found.total:,} differences"
     head = "1 difference" if found.total == 1 else head
     lines.append(f"{head}; compared: {compared}")

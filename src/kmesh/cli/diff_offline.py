@@ -27,7 +27,6 @@ from kmesh.core.guard_differences import guarded
 from kmesh.core.row_names import describe
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from kmesh.cli.bundle.replay import Replayed
@@ -43,27 +42,31 @@ def differences(path: Path, most: int) -> Found:
     ]
     found += [apart for step in guarded(steering, made.sets) for apart in step.found]
     found += of_ops(steering, changes(steering), tables.__getitem__, (DESIRED, PLANNED))
-    found += written(made)  # now every id has a name
+    different, rows = written(made)  # now every id has a name
+    found += different
     store = steering.store
     compared = {
         RESOURCES: len(store.workloads) + len(store.services) + len(steering.guards.index.policies)
         + len(made.rejected),
         FRONTENDS: len({**store.claimants, **steering.planner.frontends}),
         PODS: len(steering.pods.wanted),
-        ROWS: sum(map(len, tables.values())),
+        ROWS: rows,
     }  # fmt: skip
     return Found([each._asdict() for each in found[:most]], len(found), compared)
 
 
-def written(made: Replayed) -> Iterator[Apart]:
-    """What was planned against what lay in the kernel, row by row."""
+def written(made: Replayed) -> tuple[list[Apart], int]:
+    """(what was planned against what lay in the kernel, rows that were compared)."""
+    found, looked = [], 0
     for table, rows in made.planned.tables.items():
         picture = Picture(
             table, rows.keys, rows.get, lambda *_: None, lambda: True, counts=table == VERDICT
         )
         sweep = Sweep(picture, made.kernel)
         while (step := sweep.step()) is not None:
+            looked += step[0]
             for each in step[1]:
                 if made.settled or each.kind is not Kind.UNPLANNED:
                     what = describe(made.steering, table, each.key)
-                    yield Apart(PLANNED, KERNEL, table, what, str(each.kind))
+                    found.append(Apart(PLANNED, KERNEL, table, what, str(each.kind)))
+    return found, looked

@@ -192,7 +192,9 @@ def _verdict(found: Found) -> list[str]:
     spelt = REASONS[Reason[reason.upper()]]
     word = "allowed" if found["allowed"] else "denied"
     lines = [f"{word}: {spoken(reason)}{_by(found)}", f"  {spelt.meaning}"]
-    return lines if found["allowed"] or not spelt.next_step else [*lines, f"  {spelt.next_step}"]
+    # What sends one to `kmesh why` is of no use here.
+    step = "" if found["allowed"] or "`kmesh why" in spelt.next_step else spelt.next_step
+    return [*lines, f"  {step}"] if step else lines
 
 
 def _by(found: Found) -> str:

@@ -100,7 +100,8 @@ class Sweep:
         self._wrong: dict[bytes, bytes] = {}
 
     def step(self) -> tuple[int, list[Difference]] | None:
-        """(rows looked at, differences) of the next slice; None after the last."""
+        """(rows looked at for the first time, differences) of the next slice; None after the
+        last."""
         if not self._walked:
             some = list(islice(self._rows, SLICE))
             if some:
@@ -109,7 +110,9 @@ class Sweep:
         keys = list(islice(self._keys, SLICE))
         if not keys:
             return None
-        return len(keys), self._visit(keys)
+        found = self._visit(keys)
+        gone = sum(each.kind is Kind.MISSING for each in found)
+        return (len(keys) if self._array else gone), found
 
     def still(self, difference: Difference) -> bool:
         """Whether a row still differs."""

@@ -95,7 +95,7 @@ def _steps(steering: Steering, bundled: Enforced | None) -> Iterator[Step]:
         others = (each for each in steering.store.roster.addresses() if each not in rows)
         left = chain(list(rows), others)
         while peers := list(islice(left, SLICE)):
-            yield Step(POLICIES, 0, list(_peers(steering, peers)))
+            yield Step(PODS, 0, list(_peers(steering, peers)))
 
 
 def _mine(steering: Steering, uid: str) -> list[bytes]:
