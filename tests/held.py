@@ -62,6 +62,17 @@ def look(root: Path, pid: int | str = "self") -> Held:
     return Held(files(pid), resident_kib(pid), len(found.pins), found.programs, found.map_kib)
 
 
+def linked(links: Path) -> dict[str, int]:
+    """Ids of the programs behind the links that are pinned in a folder, by the links' names."""
+    found = {}
+    for path in links.iterdir():
+        link = lib.pinned(str(path))
+        assert link is not None
+        found[path.name] = lib.link_info(link).program
+        os.close(link)
+    return found
+
+
 def memory(fd: int) -> int:
     """Bytes of the kernel's memory that a map takes, by its own account."""
     lines = Path(f"/proc/self/fdinfo/{fd}").read_text().splitlines()

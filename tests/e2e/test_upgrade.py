@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,9 +16,10 @@ from kmesh.abi.layout import META_SIZE
 from kmesh.bpf import lib
 from kmesh.cli.client import Client
 from tests import other_build
-from tests.e2e.agent import until
+from tests.e2e.agent import environment, until
 from tests.e2e.peers import pod as workload
 from tests.e2e.peers import policy, service
+from tests.held import linked
 from tests.kernel.mesh import dial
 
 if TYPE_CHECKING:
@@ -165,6 +168,44 @@ def test_the_same_layout_by_another_process_changes_programs_only(
         traffic.more(20)
     assert traffic.wrong == []
     assert ids(running) == maps
+
+
+OUTRUN = """
+import sys
+from kmesh.bpf import lib
+from kmesh.cli.main import main
+from kmesh.errors import BpfError
+replace, left = lib.replace_program, [5]
+def failing(*arguments):
+    left[0] -= 1
+    if left[0] == 0:
+        raise BpfError("a stranger was here", 1)
+    replace(*arguments)
+lib.replace_program = failing
+sys.exit(main())
+"""
+
+
+def test_a_build_that_cannot_replace_a_program_ends_with_the_reason_and_the_old_goes_on(
+    running: Agent, pod: Namespace
+) -> None:
+    links = Path(running.bpffs, "kmesh/links")
+    maps, programs = ids(running), linked(links)
+    with Traffic(pod) as traffic:
+        traffic.more(10)
+        running.kill()
+        command = [sys.executable, "-c", OUTRUN, *running.command()[3:]]
+        done = subprocess.run(
+            command, env=environment(), capture_output=True, text=True, check=False, timeout=60
+        )
+        traffic.more(20)
+    assert done.returncode == 1
+    words = " ".join(done.stderr.split())
+    assert "KM1106" in words
+    assert "a stranger was here; all links keep" in words
+    assert (ids(running), linked(links)) == (maps, programs)
+    assert traffic.wrong == []
+    running.start_synced()
 
 
 def test_tables_that_cannot_be_carried_over_are_filled_before_the_switch(

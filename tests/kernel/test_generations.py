@@ -16,6 +16,7 @@ from kmesh.bpf import carry, copies, lib, load, loader, pins
 from kmesh.bpf.objects import META
 from kmesh.errors import BpfError, NotCarried, SwitchFailed
 from tests.core.meshes import WEB, service, workload
+from tests.held import linked
 from tests.kernel.mesh import SMALL, dial
 
 if TYPE_CHECKING:
@@ -52,13 +53,7 @@ def ids(root: str) -> dict[str, int]:
 
 def attached(mesh: Mesh) -> dict[str, int]:
     """Id of the program behind each link."""
-    found = {}
-    for path in Path(mesh.plane.root, "links").iterdir():
-        link = lib.pinned(str(path))
-        assert link is not None
-        found[path.name] = lib.link_info(link).program
-        os.close(link)
-    return found
+    return linked(Path(mesh.plane.root, "links"))
 
 
 def test_a_switch_that_fails_at_any_link_is_undone(
