@@ -83,6 +83,9 @@ class Held:
         """Whether anything was held since the last question without ``put``."""
         return False
 
+    def refused(self, names: Iterable[str]) -> None:
+        """A newer version of these could not be taken: they are news when they come again."""
+
     def revise(self, revision: int) -> None:
         """The revision of what is held from now on without ``put``."""
 

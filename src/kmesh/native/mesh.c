@@ -259,6 +259,12 @@ static void put(struct km_mesh *mesh, const struct resource *r)
 		retire(mesh, old, changed);
 }
 
+static void answer(struct km_mesh *mesh, struct entry *entry)
+{
+	mesh->counts.unclaimed -= entry->unclaimed;
+	entry->unclaimed = false;
+}
+
 static struct km_bytes in(const uint8_t *base, uint32_t start, uint32_t end)
 {
 	return (struct km_bytes){ base + start, end - start };
@@ -292,6 +298,30 @@ uint32_t km_mesh_take(struct km_mesh *mesh, struct km_scan *scan, const uint8_t 
 
 	scan->records_used = left;
 	return taken;
+}
+
+static bool equal(struct km_bytes a, const uint8_t *at, uint32_t size)
+{
+	return a.size == size && !memcmp(a.at, at, size);
+}
+
+bool km_mesh_again(struct km_mesh *mesh, struct km_bytes name, struct km_bytes version,
+		   struct km_bytes raw)
+{
+	/* On the first stream nothing can come again, and looking for it would cost. */
+	uint32_t id = mesh->resumed ? entry_named(mesh, name.at, name.size) : NONE;
+	struct entry *entry = workload_at(mesh, id);
+
+	if (!entry || entry->tell)
+		return false;
+	const uint8_t *held = entry->bytes + (size_t)entry->addrs * ADDR;
+
+	if (!equal(version, held, entry->version_size) ||
+	    !equal(raw, held + entry->version_size, entry->raw_size))
+		return false;
+	answer(mesh, entry);
+	mesh->counts.again++;
+	return true;
 }
 
 static struct entry *only_a_name(uint32_t hash, const uint8_t *name, uint32_t size)
@@ -378,10 +408,16 @@ void km_mesh_answered(struct km_mesh *mesh, const uint8_t *name, uint32_t name_s
 {
 	struct entry *entry = workload_at(mesh, entry_named(mesh, name, name_size));
 
-	if (!entry)
-		return;
-	mesh->counts.unclaimed -= entry->unclaimed;
-	entry->unclaimed = false;
+	if (entry)
+		answer(mesh, entry);
+}
+
+void km_mesh_tell(struct km_mesh *mesh, const uint8_t *name, uint32_t name_size)
+{
+	struct entry *entry = workload_at(mesh, entry_named(mesh, name, name_size));
+
+	if (entry)
+		entry->tell = true;
 }
 
 struct km_mesh_counts km_mesh_count(const struct km_mesh *mesh)

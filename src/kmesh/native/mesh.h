@@ -25,6 +25,7 @@ struct km_mesh_counts {
 	uint32_t contested; /* addresses with more than one claimant */
 	uint32_t unclaimed;
 	uint32_t shared, profiles; /* different parts now */
+	uint32_t again; /* ever; see km_mesh_again */
 };
 
 enum km_mesh_select_flag {
@@ -56,6 +57,10 @@ void km_mesh_free(struct km_mesh *mesh);
  */
 uint32_t km_mesh_take(struct km_mesh *mesh, struct km_scan *scan, const uint8_t *data,
 		      uint32_t revision);
+/* Whether a resource is a workload that was held before this stream and comes again as it is: then
+ * it is heard of, and nothing else is to be done. */
+bool km_mesh_again(struct km_mesh *mesh, struct km_bytes name, struct km_bytes version,
+		   struct km_bytes raw);
 bool km_mesh_drop(struct km_mesh *mesh, const uint8_t *name, uint32_t name_size);
 
 bool km_mesh_find(const struct km_mesh *mesh, const uint8_t *name, uint32_t name_size,
@@ -81,6 +86,8 @@ uint32_t km_mesh_claim(struct km_mesh *mesh, uint64_t budget);
 uint32_t km_mesh_claims(const struct km_mesh *mesh, uint32_t *entry, uint8_t *to, uint32_t size);
 /* This name was heard of on this stream. */
 void km_mesh_answered(struct km_mesh *mesh, const uint8_t *name, uint32_t name_size);
+/* The next time that it comes it is new, even as it is. */
+void km_mesh_tell(struct km_mesh *mesh, const uint8_t *name, uint32_t name_size);
 /* Nothing is unclaimed any more. */
 void km_mesh_settle(struct km_mesh *mesh);
 

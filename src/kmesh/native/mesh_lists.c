@@ -131,6 +131,7 @@ uint32_t km_mesh_claim(struct km_mesh *mesh, uint64_t budget)
 	uint32_t count = 0;
 
 	mesh->counts.unclaimed = 0;
+	mesh->resumed = mesh->counts.workloads;
 	for (uint32_t at = 0; at < mesh->entries_count; at++) {
 		struct entry *entry = workload_at(mesh, at);
 

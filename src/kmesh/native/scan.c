@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A response's frame, its resources' envelopes, and the records of both. */
 #include "inner/packing.h"
+#include "mesh.h"
 
 static void forget(struct run *r)
 {
@@ -117,6 +118,17 @@ static int envelope(struct run *r, struct cursor c, struct envelope *e)
 	return OK;
 }
 
+static inline struct km_bytes bytes_of(const struct run *r, struct span s)
+{
+	return (struct km_bytes){ r->base + s.start, length(s) };
+}
+
+static bool is_known(const struct run *r, const struct envelope *e)
+{
+	return r->out->mesh && km_mesh_again(r->out->mesh, bytes_of(r, e->name),
+					     bytes_of(r, e->version), bytes_of(r, e->value));
+}
+
 static int resource(struct run *r, struct cursor body, struct km_scan_record *record)
 {
 	struct envelope e = { 0 };
@@ -139,11 +151,13 @@ static int resource(struct run *r, struct cursor body, struct km_scan_record *re
 		record->kind = KM_SCAN_OTHER;
 		record->extra_start = e.type_url.start;
 		record->extra_end = e.type_url.end;
+	} else if (!rc && is_known(r, &e)) {
+		rc = AGAIN;
 	} else if (!rc) {
 		rc = address_resource(r, (struct cursor){ r->base + e.value.start,
 							  r->base + e.value.end });
 	}
-	if (rc == NO_ROOM)
+	if (rc == NO_ROOM || rc == AGAIN)
 		return rc;
 	if (rc) {
 		r->code = rc == BAD_UTF8 ? KM_CODE_UTF8 : KM_CODE_MALFORMED;
@@ -208,6 +222,8 @@ static int top_field(struct run *r, const struct field *f)
 	default:
 		return OK;
 	}
+	if (rc == AGAIN)
+		return OK;
 	if (rc == OK)
 		out->records_used++;
 	return rc;

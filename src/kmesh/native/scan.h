@@ -75,8 +75,11 @@ struct km_scan_ref {
 	uint32_t text_start, text_end;
 };
 
+struct km_mesh;
+
 struct km_scan {
 	/* set by the caller */
+	struct km_mesh *mesh; /* may be NULL: what comes to it again as it is gives no record */
 	struct km_scan_record *records;
 	struct km_scan_ref *refs;
 	uint8_t *packed;

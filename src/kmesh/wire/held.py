@@ -19,16 +19,17 @@ if TYPE_CHECKING:
 class HeldMesh(Held):
     """Workloads come by ``Mesh.take``, everything else by ``put``.
 
+    A workload that comes again on a new stream as it is was answered, and is no news.
     A name that a workload and a service have is one of each, until both are removed.
     """
 
-    __slots__ = ("_mesh", "_seen", "_view")
+    __slots__ = ("_again", "_mesh", "_taken", "_view")
 
     def __init__(self, mesh: Mesh) -> None:
         super().__init__()
         self._mesh = mesh
         self._view = Everything(self.items, mesh)
-        self._seen = 0
+        self._taken = self._again = 0
 
     @property
     def view(self) -> Mapping[str, Resource]:
@@ -37,11 +38,17 @@ class HeldMesh(Held):
 
     def arrived(self) -> bool:
         """See Held."""
-        more = self._mesh.taken - self._seen
-        self._seen += more
-        if more:
-            self.count(resources=more)
-        return more > 0
+        taken, again = self._mesh.taken, int(self._mesh.count().again)
+        news, same = taken - self._taken, again - self._again & 0xFFFFFFFF
+        if news or same:
+            self._taken, self._again = taken, again
+            self.count(resources=news + same)
+        return news > 0
+
+    def refused(self, names: Iterable[str]) -> None:
+        """See Held."""
+        for name in names:
+            self._mesh.tell(name)
 
     def revise(self, revision: int) -> None:
         """See Held."""

@@ -90,6 +90,11 @@ class Mesh:
         name = raw(uid)
         lib.km_mesh_answered(self.native, name, len(name))
 
+    def tell(self, uid: str) -> None:
+        """The next time that it comes it is taken, even as it is."""
+        name = raw(uid)
+        lib.km_mesh_tell(self.native, name, len(name))
+
     def count(self) -> Any:
         """Struct km_mesh_counts."""
         return lib.km_mesh_count(self.native)

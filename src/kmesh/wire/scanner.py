@@ -42,6 +42,7 @@ class Buffers:
     def __init__(self, mesh: Mesh | None = None) -> None:
         self._mesh = mesh
         self.state = ffi.new("struct km_scan *")
+        self.state.mesh = ffi.NULL if mesh is None else mesh.native
         self._records = ffi.new("struct km_scan_record[]", _RECORDS)
         self.state.records = self._records
         self.state.records_size = _RECORDS

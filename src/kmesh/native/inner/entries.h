@@ -43,7 +43,7 @@ struct entry {
 	uint32_t stamp, revision;
 	uint32_t name_at, name_size;
 	uint32_t addrs, version_size, raw_size;
-	bool unclaimed;
+	bool unclaimed, tell;
 	uint8_t bytes[];
 };
 
@@ -76,7 +76,7 @@ struct km_mesh {
 	uint32_t handed; /* the touched text handed out last */
 	uint8_t *moved; /* addresses */
 	uint32_t moved_count, moved_room, moved_handed;
-	bool watching, here, keeping;
+	bool watching, here, keeping, resumed;
 	struct entry **left;
 	uint32_t left_count, left_room, left_at;
 	uint8_t *node, *cluster;

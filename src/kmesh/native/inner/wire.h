@@ -20,7 +20,7 @@ enum { VARINT = 0, FIXED64 = 1, LEN = 2, GROUP = 3, END_GROUP = 4, FIXED32 = 5 }
 #define TAG(number, type) ((number) << 3 | (type))
 
 /* Results of reading. */
-enum { OK, TRUNCATED, MALFORMED, BAD_UTF8, NO_ROOM };
+enum { OK, TRUNCATED, MALFORMED, BAD_UTF8, NO_ROOM, AGAIN };
 
 struct cursor {
 	const uint8_t *at;
