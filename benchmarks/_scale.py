@@ -46,12 +46,12 @@ class Count(NamedTuple):
 
 @contextmanager
 def world(
-    stage: Stage, name: str, put: Callable[[Server], Count], numbers: Numbers
+    stage: Stage, name: str, put: Callable[[Server], Count], numbers: Numbers, *options: str
 ) -> Iterator[World]:
-    """A cold start; what it cost goes into ``numbers``."""
+    """A cold start; what it cost goes into ``numbers``. ``options`` are the agent's."""
     server = Server(stage)
     count = put(server)
-    with _agent.running(stage, server.address, name) as agent:
+    with _agent.running(stage, server.address, name, *options) as agent:
         answered = server.call("acked")
         seconds = agent.wait(count.reached)
         found = cold(agent, seconds, answered["ms"]) | refused(answered)
@@ -111,17 +111,17 @@ def reconnect(one: World, workloads: int, changed: int) -> Numbers:
     """The stream ends, some workloads change, the agent comes back with its versions."""
     numbers: Numbers = {"changed": changed}
     attempts = one.agent.client.state()["xds"]["attempts"]
-    sent = one.agent.client.state()["xds"]["bytes_in"]
+    before = one.agent.client.state()["xds"]
     with watched(one.agent, numbers):
         one.server.call("down")
         one.server.call("flip", count=changed, workloads=workloads)
         one.server.call("up")
         numbers["acked_ms"] = spread(one.server.call("acked")["ms"])
-        one.agent.wait(lambda state: bool(state["synced"]))
+    one.agent.wait(lambda state: bool(state["synced"]))
     state = one.agent.client.state()["xds"]
     if state["attempts"] <= attempts:
         raise Failed("the agent has not noticed that the stream ended")
-    return numbers | {"bytes_in": state["bytes_in"] - sent}
+    return numbers | {name: state[name] - before[name] for name in ("bytes_in", "bytes_out")}
 
 
 def churn(one: World, workloads: int, seconds: float, rate: int) -> Numbers:

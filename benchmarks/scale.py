@@ -52,6 +52,7 @@ QUICK = Plan(
     1.0,
 )
 PER_SERVICE = 20
+WHOLE = "--xds-max-request", "64MiB"
 
 
 def put_of(name: str, size: int) -> Any:
@@ -93,13 +94,23 @@ def curve(stage: Stage, name: str, sizes: tuple[int, ...], plan: Plan) -> Number
         numbers: Numbers = {"size": size}
         slug = f"{name.replace(' ', '-')}-{size}"
         print(f"{name}: {size:,}", file=sys.stderr, flush=True)
+        last = name == "workloads" and size == sizes[-1]
         with world(stage, slug, put_of(name, size), numbers) as one:
-            if name == "workloads" and size == sizes[-1]:
+            if last:
                 found["events"] = events(one, size, plan)
             if name.startswith("policies"):
                 numbers["enrolled"] = _scale.enrolled(one)
+        if last:
+            found["events"] |= whole(stage, size)
         points.append(numbers)
     return found | {"fit": fits(points)}
+
+
+def whole(stage: Stage, size: int) -> Numbers:
+    """A reconnect with a request that has room for everything that is held."""
+    cold: Numbers = {}
+    with world(stage, "whole", put_of("workloads", size), cold, *WHOLE) as one:
+        return {"reconnect, all claimed": _scale.reconnect(one, size, 0)}
 
 
 def noise(stage: Stage, curve_: Numbers) -> Numbers:

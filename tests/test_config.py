@@ -162,6 +162,14 @@ def test_xds_options() -> None:
     assert (found.headers, found.cluster) == ((("x_region", "west"),), "east")
 
 
+def test_the_longest_request() -> None:
+    assert config().xds_max_request == 4 << 20
+    assert config("--xds-max-request=64MiB").xds_max_request == 64 << 20
+    assert config(XDS_MAX_REQUEST="16MiB").xds_max_request == 16 << 20
+    with pytest.raises(ConfigError, match=r"--xds-max-request.*from 65536 to 268435456"):
+        config("--xds-max-request=1KiB")
+
+
 def test_help_shows_every_option_with_its_environment_and_default(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -96,7 +96,11 @@ class App:
         self.tables = KernelTables(self.plane)
         self.mesh = Mesh(Parts(), config.node_name, config.cluster_id)
         self.steering = steering(config, self.tables, self.mesh)
-        self.session = Session(config.node(), held={ADDRESS: HeldMesh(self.mesh)})
+        self.session = Session(
+            config.node(),
+            max_request_bytes=config.xds_max_request,
+            held={ADDRESS: HeldMesh(self.mesh)},
+        )
         self.writer = Writer(self.tables, self.steering, self._applied)
         self.evictor = Evictor(config.evict, self._ender(), self._forbids)
         draining = Draining(config.drain, config.drain_namespaces)

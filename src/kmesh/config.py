@@ -77,9 +77,14 @@ class Config:
     xds_window: int = row(
         PLANE, "--xds-window", "", values.size(65535, 1 << 20), "256KiB",
         "HTTP/2 receive windows; larger ones suit slow links and hold the loop for longer")
+    xds_max_request: int = row(
+        PLANE, "--xds-max-request", "XDS_MAX_REQUEST", values.size(64 << 10, 256 << 20), "4MiB",
+        "longest request: what is held is named in the first one after a reconnect, and what does "
+        "not fit is sent again; at most istiod's ISTIO_GPRC_MAXRECVMSGSIZE")
     xds_keepalive: float = row(
-        PLANE, "--xds-keepalive", "", values.seconds(1, 3600), "30",
-        "seconds of silence before the control plane is asked for a sign of life")
+        PLANE, "--xds-keepalive", "", values.seconds(1, 3600), "20",
+        "seconds of silence before the control plane is asked for a sign of life; istiod ends "
+        "connections that ask more often than every 15")
     xds_keepalive_timeout: float = row(
         PLANE, "--xds-keepalive-timeout", "", values.seconds(1, 600), "10",
         "seconds to wait for it")

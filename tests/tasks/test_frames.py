@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kmesh.tasks.frames import LONGEST, Frames, window_updates
+from kmesh.tasks.frames import LONGEST, Frames, data_frames, window_updates
 from kmesh.tasks.inbox import Inbox, Overrun
 
 DATA, HEADERS, CONTINUATION = 0, 1, 9
@@ -153,3 +153,11 @@ async def test_a_reader_waits_for_bytes_or_their_end() -> None:
             await anyio.wait_all_tasks_blocked()
             room.inbox.eof()
     assert read == [b"abcd", b"e", b"fg", b""]
+
+
+@given(st.binary(max_size=200), st.integers(1, 70))
+def test_what_is_sent_is_cut_into_frames(payload: bytes, longest: int) -> None:
+    sent = data_frames(1, memoryview(payload), longest)
+    assert b"".join(piece for _, piece in told_apart(for_one(), [sent])) == payload
+    count = -(-len(payload) // longest)
+    assert len(sent) == len(payload) + 9 * count

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import anyio
 import pytest
@@ -259,8 +260,12 @@ async def test_a_silent_peer_is_noticed_by_pings() -> None:
         harness = Harness(port, keepalive=0.05, keepalive_timeout=0.05)
         async with running(harness):
             await harness.until_end("keepalive")
+            found = harness.client.statistics()
         silence.set()
     assert harness.names[0] == "a"
+    assert "silent for 0.1 s" in harness.error
+    assert not found.connected
+    assert 0 < found.last_heard < found.since
 
 
 async def test_a_peer_that_answers_pings_is_kept() -> None:
@@ -279,8 +284,30 @@ async def test_a_peer_that_answers_pings_is_kept() -> None:
         harness = Harness(port, keepalive=0.01, keepalive_timeout=PATIENCE)
         async with running(harness):
             await harness.until(lambda: bool(harness.commits))
-            assert harness.client.statistics().ends == {}
+            found = harness.client.statistics()
+    assert found.ends == {}
+    assert found.connected
     assert pings >= 5
+
+
+async def test_answers_to_pings_are_heard_where_no_message_comes() -> None:
+    third = anyio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.ok()
+        for _ in range(3):
+            await peer.until(PingReceived)
+        third.set()
+        await peer.until(PingReceived)
+
+    options: dict[str, Any] = {"keepalive": 0.01, "keepalive_timeout": PATIENCE}
+    async with raw(script) as port, running(Harness(port, **options)) as harness:
+        with anyio.fail_after(PATIENCE):
+            await third.wait()
+        found = harness.client.statistics()
+    assert found.connected
+    assert found.last_message == 0
+    assert found.last_heard > found.since
 
 
 async def test_nobody_listens() -> None:

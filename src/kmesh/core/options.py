@@ -80,7 +80,7 @@ class XdsOptions:
     cluster: str = ""
     headers: tuple[tuple[str, str], ...] = ()
     window: int = 256 << 10
-    keepalive: float = 30.0
+    keepalive: float = 20.0
     keepalive_timeout: float = 10.0
     connect_timeout: float = 5.0
     close_timeout: float = 0.5

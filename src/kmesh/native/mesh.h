@@ -79,8 +79,8 @@ uint32_t km_mesh_ids(const struct km_mesh *mesh, uint32_t *entry, uint32_t *ids,
 /* The names that were held before this stream and were neither claimed nor sent since. */
 uint32_t km_mesh_unclaimed(const struct km_mesh *mesh, uint32_t *entry, uint8_t *to, uint32_t size);
 
-/* Claims as many as fit into so many bytes as map entries of a request, leaves the rest unclaimed;
- * returns how many. */
+/* Claims what fits into so many bytes as map entries of a request, so that the fewest bytes come
+ * again, and leaves the rest unclaimed; returns how many it claims. */
 uint32_t km_mesh_claim(struct km_mesh *mesh, uint64_t budget);
 /* Writes the map entries of what is claimed, as km_mesh_names does. */
 uint32_t km_mesh_claims(const struct km_mesh *mesh, uint32_t *entry, uint8_t *to, uint32_t size);

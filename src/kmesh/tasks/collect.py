@@ -132,6 +132,7 @@ def xds(client: XdsClient, session: Session) -> Iterator[Metric]:
     yield one("kmesh_xds_connected", int(found.connected))
     yield one("kmesh_xds_attempts", found.attempts)
     yield one("kmesh_xds_last_message_timestamp_seconds", found.last_message)
+    yield one("kmesh_xds_last_heard_timestamp_seconds", found.last_heard)
     both = (("received",), found.messages_in), (("sent",), found.messages_out)
     yield many("kmesh_xds_messages", both)
     yield many("kmesh_xds_bytes", ((("received",), found.bytes_in), (("sent",), found.bytes_out)))

@@ -62,6 +62,15 @@ class Frames:
             self._continued = not flags & _END_HEADERS
 
 
+def data_frames(stream: int, payload: memoryview, longest: int) -> bytes:
+    """DATA frames of a stream, none longer than the peer takes."""
+    parts: list[Piece] = []
+    for at in range(0, len(payload), longest):
+        body = payload[at : at + longest]
+        parts += (_HEAD.pack(len(body) >> 8, len(body) & 0xFF, _DATA, 0, stream), body)
+    return b"".join(parts)
+
+
 def window_updates(stream: int, size: int) -> bytes:
     """Frames that give back ``size`` bytes of the connection's window and of a stream's."""
     body = struct.pack(">I", size)

@@ -72,6 +72,7 @@ class XdsClient:
         self._wake_deadline = asyncio.Event()
         self._counters = Counters(since=clock())
         self._answered, self._opened = False, 0.0
+        self._http2: Http2 | None = None
 
     async def run(self) -> None:
         """Connect, serve, back off, for ever; only cancellation ends it."""
@@ -96,13 +97,20 @@ class XdsClient:
 
     def statistics(self) -> XdsStatistics:
         """What an operator wants to know about the connection."""
+        self._heard()
         return self._counters.statistics(self._session)
+
+    def _heard(self) -> None:
+        if self._http2 is not None:
+            self._counters.last_heard = self._clock() - self._http2.silence()
 
     def _queue(self, requests: Iterable[Request]) -> None:
         self._outbox.extend(requests)
         self._wake_sender.set()
 
     def _over(self) -> None:
+        self._heard()
+        self._http2 = None
         self._counters.turned(False, self._clock())
         self._session.disconnected()
         self._outbox.clear()
@@ -116,6 +124,7 @@ class XdsClient:
             http2 = await connect(options)
         except Ended as end:
             return end
+        self._http2 = http2
         try:
             call = Call(http2)
             try:

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 class XdsStatistics(NamedTuple):
     """Times are Unix seconds, 0 for never; bytes are of gRPC messages.
 
-    ``since`` is when ``connected`` last changed. ``ends`` counts ended streams and failed attempts
-    by ``Ended.reason``. ``late`` responses were not in the kernel at their deadline. ``types`` is
-    by type URL.
+    ``since`` is when ``connected`` last changed. ``last_heard`` is of any byte, be it the answer
+    to a ping. ``ends`` counts ended streams and failed attempts by ``Ended.reason``. ``late``
+    responses were not in the kernel at their deadline. ``types`` is by type URL.
     """
 
     connected: bool
@@ -34,6 +34,7 @@ class XdsStatistics(NamedTuple):
     bytes_in: int
     bytes_out: int
     last_message: float
+    last_heard: float
     last_error: str
     last_error_time: float
     unknown_frames: int
@@ -57,6 +58,7 @@ class Counters:
     unknown_frames: int = 0
     late: int = 0
     last_message: float = 0.0
+    last_heard: float = 0.0
     last_error: str = ""
     last_error_time: float = 0.0
     ends: Counter[str] = field(default_factory=Counter)
@@ -86,6 +88,7 @@ class Counters:
             bytes_in=self.bytes_in,
             bytes_out=self.bytes_out,
             last_message=self.last_message,
+            last_heard=self.last_heard,
             last_error=self.last_error,
             last_error_time=self.last_error_time,
             unknown_frames=self.unknown_frames,

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _NEW: Any = tuple.__new__  # a NamedTuple's own constructor takes three times as long
 _ROOM = 32 << 10  # bytes of names at a time: less than a millisecond
+_CLAIMS = 256 << 10  # bytes of claims at a time: the same
 _KEPT = 4096  # rows that were asked for
 _FAMILIES = {
     Families.IPV4_ONLY: lib.KM_SELECT_IPV4_ONLY,
@@ -149,7 +150,9 @@ class Mesh:
 
     def claims_encoded(self) -> Iterator[bytes]:
         """Map entries of a request, piece by piece."""
-        return self.pieces(lambda entry, to, size: lib.km_mesh_claims(self.native, entry, to, size))
+        return self.pieces(
+            lambda entry, to, size: lib.km_mesh_claims(self.native, entry, to, size), _CLAIMS
+        )
 
     def _texts(self, write: Callable[[Any, Any, int], int]) -> Iterator[str]:
         for piece in self.pieces(write):
@@ -157,9 +160,9 @@ class Mesh:
             yield from str(piece[:-1], "utf-8", "surrogateescape").split("\udcff")
 
     @staticmethod
-    def pieces(write: Callable[[Any, Any, int], int]) -> Iterator[bytes]:
-        """What a function of native/mesh.h writes, call by call."""
-        entry, size = ffi.new("uint32_t *"), _ROOM
+    def pieces(write: Callable[[Any, Any, int], int], room: int = _ROOM) -> Iterator[bytes]:
+        """What a function of native/mesh.h writes, call by call, about ``room`` bytes each."""
+        entry, size = ffi.new("uint32_t *"), room
         to = ffi.new("uint8_t[]", size)
         while used := write(entry, to, size):
             if used > size:
@@ -167,7 +170,7 @@ class Mesh:
                 to = ffi.new("uint8_t[]", size)
                 continue
             yield bytes(ffi.buffer(to, used))
-            size = _ROOM  # a longer one was for one long name alone
+            size = room  # a longer one was for one long name alone
 
     def touched(self) -> Iterator[str]:
         """See Roster."""
