@@ -14,6 +14,7 @@ from kmesh.core.differences import Wanted, compare
 from kmesh.core.model import Rejected, Resource
 from kmesh.core.pictures import pictures
 from kmesh.core.plan import Realised
+from kmesh.core.policy_index import Content
 from kmesh.core.row_names import describe
 from tests.core.meshes import WEB, service, uid, workload
 from tests.core.test_audit import COOKIE, POLICY, RULE, Rig
@@ -255,7 +256,7 @@ def test_sets_that_rest_before_they_are_dropped_are_no_difference() -> None:
     assert not guards.settled()
     assert node.diff() == []
     rows = node.kernel.tables[MATCH]
-    mine = sorted(guards.sets.rules[(changed,)].values)
+    mine = sorted(guards.sets.rules[Content([changed])].values)
     key = next(key for table, key in mine if table == MATCH)
     del rows[key]
     assert node.only()[:3] + node.only()[4:5] == ("planned", "kernel", MATCH, "missing")

@@ -27,8 +27,9 @@ from kmesh.core.model import (
     Trait,
 )
 from kmesh.core.policy import Attempt, judge
-from kmesh.core.segments import Full, Segments
+from kmesh.core.segments import Full, Segments, order
 from kmesh.core.steer import Steering
+from kmesh.core.steps import never
 from kmesh.core.store import Store
 from tests.core import policies as some
 from tests.core.meshes import uid, workload
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from kmesh.core.model import Workload
+    from kmesh.core.steps import Enough
 
 PODS = {7: "10.0.0.1", 8: "10.0.0.2"}
 PEERS = ("10.0.1.1", "192.168.0.1")
@@ -142,6 +144,7 @@ class Law:
 
     def __init__(self, kernel: FakeKernel) -> None:
         self.kernel, self.now = kernel, 0.0
+        self.enough: Enough = never
         self.steer = steering(kernel)
 
     def begin(self, model: Model) -> None:
@@ -159,15 +162,21 @@ class Law:
     def settle(self, *allowed: dict[tuple[int, str, int], Reason]) -> None:
         """Until idle; with ``allowed``, every verdict on the way is one of theirs."""
         for _ in range(5000):
-            self.now += 0.3
-            ops = self.steer.next_ops(self.now)
-            if not ops and self.steer.idle() and not self.steer.guards.relink:
+            if self.turn(*allowed):
                 return
-            outcome = self.kernel.apply(ops[:1])
-            self.steer.report(ops if outcome.done == len(ops) else ops[:1], outcome, self.now)
-            if allowed:
-                self._check(allowed)
         raise AssertionError("never settles")
+
+    def turn(self, *allowed: dict[tuple[int, str, int], Reason]) -> bool:
+        """One operation, if one is ready; whether nothing is left to do."""
+        self.now += 0.3
+        ops = self.steer.next_ops(self.now, self.enough)
+        if not ops and self.steer.idle() and not self.steer.guards.relink:
+            return True
+        outcome = self.kernel.apply(ops[:1])
+        self.steer.report(ops if outcome.done == len(ops) else ops[:1], outcome, self.now)
+        if allowed and ops:
+            self._check(allowed)
+        return False
 
     def _check(self, allowed: tuple[dict[tuple[int, str, int], Reason], ...]) -> None:
         for question, reason in asked(self.kernel).items():
@@ -218,6 +227,56 @@ def test_faulty_tables_only_delay(steps: list[tuple[Change, bool]], seed: int) -
         return (call * 2654435761 + seed) % 10 == 0
 
     run(FaultyTables(fails), steps)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.lists(st.tuples(changes(), st.integers(0, 60)), max_size=3))
+def test_changes_that_meet_a_set_half_compiled_lead_to_the_newest(
+    steps: list[tuple[Change, int]],
+) -> None:
+    model, law = Model(), Law(FakeKernel(rows=1 << 12))
+    law.steer = Steering(
+        Store("", "Kubernetes", "n1"), Segments(1 << 10), 1 << 10, rows=Segments(1 << 12)
+    )
+    law.enough = lambda: True  # a step a turn
+    law.begin(model)
+    law.settle()
+    allowed = [model.reasons()]
+    for change, turns in steps:
+        model.apply(change)
+        law.feed(change)
+        allowed.append(model.reasons())
+        for _ in range(turns):
+            law.turn(*allowed)
+    law.settle(*allowed)
+    assert asked(law.kernel) == model.reasons()
+
+
+def test_the_old_set_holds_while_the_new_one_is_compiled_in_pieces() -> None:
+    law, model = Law(FakeKernel(rows=1 << 14)), Model()
+    law.steer = Steering(
+        Store("", "Kubernetes", "n1"), Segments(1 << 16), 1 << 16, rows=Segments(1 << 14)
+    )
+    model.apply(Change({"a/p0": policy(1)}))
+    law.begin(model)
+    law.settle()
+    old = asked(law.kernel)
+    law.enough = lambda: True
+    for count in (150, 100):  # the second while the first is compiled
+        law.feed(Change({"a/p0": broad(count)}))
+        for _ in range(300):
+            assert not law.turn(old), "there is more to do"
+    law.feed(Change({"a/p1": policy(50, "a/p1")}, {uid("pod8"): pod(8, (), Identity("t", "b"))}))
+    model.apply(Change({"a/p0": broad(100), "a/p1": policy(50, "a/p1")}))
+    model.apply(Change(workloads={uid("pod8"): pod(8, (), Identity("t", "b"))}))
+    law.settle(old, model.reasons())
+    assert asked(law.kernel) == model.reasons()
+    law.now += 100
+    law.settle()
+    sets = law.steer.guards.sets
+    needed = sum(1 << order(b.words) for rules in sets.rules.values() for b in rules.blocks)
+    sets.rows.wake(law.now + 100)
+    assert sets.rows.statistics().used == needed, "what was begun is given back"
 
 
 def policy(count: int, key: str = "a/p0") -> Authorization:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from kmesh.abi.layout import Reason
 from kmesh.core.guard_status import describe
 from kmesh.core.health import Health, assess, get
-from kmesh.core.policy_index import Applicable
+from kmesh.core.policy_index import Applicable, Content
 
 NOW = 1_000_000.0
 POD = {"cookie": 7, "workload": "Kubernetes//Pod/default/client", "enrolled": True, "view": 1}
@@ -61,7 +61,7 @@ def test_pods_that_are_not_told_are_counted_by_the_planner() -> None:
 
 def guard(reason: Reason, why: str = "") -> dict[str, Any]:
     """A closed pod as GET /state shows it."""
-    found = describe(7, "pod", Applicable((), ("a/late",)), reason, why)
+    found = describe(7, "pod", Applicable(Content(), ("a/late",)), reason, why)
     return {**found._asdict(), "mode": found.mode.name.lower(), "reason": found.reason.name.lower()}
 
 

@@ -9,6 +9,7 @@ from kmesh.abi.layout import Dimension, Reason
 from kmesh.core.model import Action, Authorization, Match, PolicyScope, StringMatch
 from kmesh.core.policy import Attempt, Verdict, covers, judge
 from kmesh.core.policy_sets import MOST_BITS, PolicySet, TooManyRules, conjunctions, summaries
+from kmesh.core.steps import finish
 from tests.core import policies as some
 
 
@@ -24,10 +25,10 @@ def first(row: int, start: int, end: int) -> int | None:
 
 def evaluate(compiled: PolicySet, attempt: Attempt) -> Verdict:
     """What the program does with the rows."""
-    other, ports = compiled.ports()
+    other, ports = finish(compiled.ports())
     row = compiled.identity(attempt.identity) & ports.get(attempt.port, other)
-    row &= longest(compiled.prefixes(Dimension.SOURCE), attempt.source)
-    row &= longest(compiled.prefixes(Dimension.DESTINATION), attempt.destination)
+    row &= longest(finish(compiled.prefixes(Dimension.SOURCE)), attempt.source)
+    row &= longest(finish(compiled.prefixes(Dimension.DESTINATION)), attempt.destination)
     dry: str | None = None
     bit = first(row, compiled.allow, compiled.dry_deny)
     if bit is not None:
@@ -82,9 +83,9 @@ def test_too_many_combinations_are_refused_before_they_are_made() -> None:
 
 def test_matches_of_one_kind_take_one_bit() -> None:
     many = tuple(Match(principals=(StringMatch("exact", f"p{i}"),)) for i in range(50_000))
-    assert len(conjunctions(policy((many,)))) == 1
+    assert len(finish(conjunctions(policy((many,))))) == 1
     negative = tuple(Match(not_destination_ports=(port,)) for port in range(3))
-    assert len(conjunctions(policy((negative,)))) == 3
+    assert len(finish(conjunctions(policy((negative,))))) == 3
 
 
 def pairs(count: int) -> tuple[Match, ...]:
@@ -98,18 +99,18 @@ def pairs(count: int) -> tuple[Match, ...]:
 def test_ten_thousand_rules_have_a_bit_each() -> None:
     compiled = PolicySet([policy(*(((match,),) for match in pairs(10_000)))])
     assert compiled.words == 157
-    other, rows = compiled.ports()
+    other, rows = finish(compiled.ports())
     assert other == 0
     assert rows[77] == 1 << 77
 
 
 def test_rules_that_differ_in_one_kind_share_a_bit() -> None:
     many = [((Match(source_ips=((i.to_bytes(16, "big"), 128),)),),) for i in range(20_000)]
-    (bit,) = conjunctions(policy(*many))
+    (bit,) = finish(conjunctions(policy(*many)))
     assert len(bit[0].source_ips) == 20_000
     negative = [((Match(destination_ports=(i,), not_namespaces=(A,)),),) for i in (1, 2)]
-    assert len(conjunctions(policy(*negative))) == 1
-    assert len(conjunctions(policy(*negative, ((Match(destination_ports=(3,)),),)))) == 2
+    assert len(finish(conjunctions(policy(*negative)))) == 1
+    assert len(finish(conjunctions(policy(*negative, ((Match(destination_ports=(3,)),),))))) == 2
 
 
 def test_too_many_rules_are_refused_after_they_are_joined() -> None:

@@ -129,7 +129,7 @@ class FakeKernel:
 
     def admit(self, netns: int, attempt: Attempt) -> Decision:
         """What a connection meets that comes into a namespace (bpf/fake_guard.py)."""
-        return admit(self.tables, bytes(self.rows), netns, attempt)
+        return admit(self.tables, self.rows, netns, attempt)
 
     def scan(self) -> Found:
         """Everything that is in the tables."""

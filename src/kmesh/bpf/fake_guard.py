@@ -33,7 +33,7 @@ class Decision(NamedTuple):
     policy: int = 0
 
 
-def admit(tables: Tables, rows: bytes, netns: int, attempt: Attempt) -> Decision:
+def admit(tables: Tables, rows: bytes | bytearray, netns: int, attempt: Attempt) -> Decision:
     """km_admit() of authz.bpf.c for TCP; without a link nobody asks the program."""
     if netns.to_bytes(8, "little") not in tables[LINK]:
         return Decision(Reason.NOT_ENROLLED)
@@ -53,7 +53,9 @@ def admit(tables: Tables, rows: bytes, netns: int, attempt: Attempt) -> Decision
     return _evaluate(tables, rows, guard, attempt)
 
 
-def _evaluate(tables: Tables, rows: bytes, guard: layout.Guard, attempt: Attempt) -> Decision:
+def _evaluate(
+    tables: Tables, rows: bytes | bytearray, guard: layout.Guard, attempt: Attempt
+) -> Decision:
     found = [
         _prefix(tables, guard.set, Dimension.SOURCE, attempt.source, guard.sources),
         _match(tables, guard.set, Dimension.PORT, attempt.port, guard.ports),
@@ -109,7 +111,7 @@ def _match(tables: Tables, set_: int, dimension: int, value: int, default: int) 
     return layout.Match.unpack(raw).row
 
 
-def _row(rows: bytes, guard: layout.Guard, base: int) -> int:
+def _row(rows: bytes | bytearray, guard: layout.Guard, base: int) -> int:
     """The bits that the program can reach: words that the summary does not name are zero."""
     head = summaries(guard.words)
     start = 8 * base
@@ -127,6 +129,6 @@ def _first(row: int, start: int, end: int) -> int | None:
     return 64 * start + (inside & -inside).bit_length() - 1 if inside else None
 
 
-def _owner(rows: bytes, guard: layout.Guard, bit: int) -> int:
+def _owner(rows: bytes | bytearray, guard: layout.Guard, bit: int) -> int:
     at = 8 * guard.owners + 4 * bit
     return int.from_bytes(rows[at : at + 4], "little")

@@ -11,18 +11,20 @@ from kmesh.abi.layout import MatchKey, PrefixKey
 from kmesh.core.commands import PREFIX, Drop, Op, Phase
 from kmesh.core.guard_rows import Rules
 from kmesh.core.policy_sets import PolicySet, TooManyRules
+from kmesh.core.segments import Full
+from kmesh.core.steps import advance
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
 
     from kmesh.core.guard_names import GuardNames
     from kmesh.core.guard_status import GuardLimits
-    from kmesh.core.model import Authorization
     from kmesh.core.peers import Peers
+    from kmesh.core.policy_index import Content
     from kmesh.core.segments import Segments
+    from kmesh.core.steps import Enough, Steps
 
 REST = 2.0  # seconds; a program that has just read a guard still looks its set up
-Content = tuple["Authorization", ...]
 
 
 class TooBig(Exception):
@@ -44,6 +46,8 @@ class GuardSets:
         self._stale: list[Op] = []
         self._stale_blocks: list[tuple[int, int]] = []
         self._last = self._resting = 0
+        self._compiling: tuple[Content, Steps[Rules]] | None = None
+        self._placing: Rules | None = None
 
     @property
     def values(self) -> int:
@@ -80,17 +84,19 @@ class GuardSets:
             self._retired.append((0.0, partial(iter, orphans), lambda _: None))
         self._stale_blocks = [block for block in blocks if self.rows.reserve(*block)]
 
-    def need(self, contents: Iterable[Content]) -> None:
-        """Compile what is new, or say in ``closed`` why it cannot be had.
+    def need(self, contents: Collection[Content], enough: Enough) -> bool:
+        """Compile what is new until there is enough for now, or say in ``closed`` why it cannot be
+        had; whether nothing is left. What is compiled and no longer needed is forgotten.
 
         Raises Full with nothing taken for the set that did not fit.
         """
+        if self._compiling is not None and self._compiling[0] not in contents:
+            self._abort()
         for content in contents:
-            if content and content not in self.rules and content not in self.closed:
-                try:
-                    self.rules[content] = self._compile(content)
-                except (TooManyRules, TooBig) as error:
-                    self.closed[content] = str(error)
+            while content and content not in self.rules and content not in self.closed:
+                if not self._compile(content, enough):
+                    return False
+        return True
 
     def settled(self) -> bool:
         """Whether what lies in the kernel is what ``rules`` hold, and nothing more."""
@@ -107,9 +113,9 @@ class GuardSets:
         why = f"km_row is full: --max-policy-words is {self.rows.capacity}"
         self.closed |= {content: why for content in contents if content not in self.rules}
 
-    def take_ops(self) -> list[Op]:
+    def take_ops(self) -> Iterator[Op]:
         """Operations that put what is new."""
-        return [op for rules in self.rules.values() for op in rules.take_ops()]
+        return chain.from_iterable([rules.take_ops() for rules in self.rules.values()])
 
     def retire(self, used: Collection[Content], now: float) -> None:
         """What is not used any more may be removed after a rest."""
@@ -138,27 +144,48 @@ class GuardSets:
             ops.append(iter(self._names.forget({*used, *known})))
         return chain.from_iterable(ops)
 
-    def _compile(self, content: Content) -> Rules:
-        compiled = PolicySet(content)
+    def _compile(self, content: Content, enough: Enough) -> bool:
+        """A part of the work for one content, the one that was begun first; whether it is done."""
+        if self._compiling is None:
+            self._compiling = content, self._steps(content)
+        content, steps = self._compiling
+        try:
+            done, rules = advance(steps, enough)
+        except (TooManyRules, TooBig) as error:
+            self._abort()
+            self.closed[content] = str(error)
+            return True
+        except Full:
+            self._abort()
+            raise
+        if done and rules is not None:
+            self._last = rules.id
+            self.rules[content] = rules
+            self._compiling = self._placing = None
+        return done
+
+    def _steps(self, content: Content) -> Steps[Rules]:
+        compiled = yield from PolicySet.slowly(content)
         if compiled.peers:
             _require(self._peers.size(), self.limits.peers, "km_peer", "peers")
-            self._peers.learn_all()
-        policies = len(self._names.used | {policy.key for policy in content})
+            yield from self._peers.learn_all()
+        policies = len(self._names.used.union(content.keys))
         _require(policies, self.limits.policies, "km_policy", "policies")
-        names = self._names
-        rules = Rules(self._last + 1, compiled, self.rows, names.policy, names.identities)
-        try:
-            values = self.values + len(rules.values)
-            _require(values, self.limits.values, "km_match", "policy-values")
-        except TooBig:
-            rules.release(0.0)
-            raise
-        self._last += 1
+        rules = self._placing = Rules(self._last + 1, compiled, self.rows)
+        yield from rules.place(self._names.policy, self._names.identities)
+        values = self.values + len(rules.values)
+        _require(values, self.limits.values, "km_match", "policy-values")
         return rules
+
+    def _abort(self) -> None:
+        """Forget what is being compiled; what it has taken so far is free again."""
+        if self._placing is not None:
+            self._placing.release(0.0)
+        self._compiling = self._placing = None
 
     def _drops(self, rules: Rules) -> Iterator[Op]:
         self._resting -= len(rules.values)
-        return iter(rules.drop_ops())
+        return rules.drop_ops()
 
     def _release(self, blocks: list[tuple[int, int]], now: float) -> None:
         for base, words in blocks:

@@ -58,7 +58,7 @@ def describe(
     cookie: int, uid: str, applicable: Applicable, reason: Reason | None, why: str
 ) -> PodGuard:
     """A pod's line; ``reason`` is why it is closed, None when its policies decide."""
-    keys = tuple(policy.key for policy in applicable.policies)
+    keys = applicable.policies.keys
     if reason is not None:
         if reason is Reason.WAITING:
             why = f"waiting for {', '.join(applicable.missing)}"

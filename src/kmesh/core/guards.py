@@ -7,7 +7,7 @@ one. Every operation may be repeated; one that failed is tried again before anyt
 
 from __future__ import annotations
 
-from itertools import chain, islice
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from kmesh.abi.check import seal_last
@@ -28,19 +28,21 @@ from kmesh.core.own import OwnAddresses
 from kmesh.core.peers import Peers
 from kmesh.core.policy import Attempt, Verdict, exempt, judge
 from kmesh.core.policy_index import Applicable, PolicyIndex
+from kmesh.core.steps import never
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from kmesh.core.model import Authorization, Workload
     from kmesh.core.pods import Pods
+    from kmesh.core.policy_index import Content
     from kmesh.core.segments import Segments
+    from kmesh.core.steps import Enough
     from kmesh.core.store import Store
     from kmesh.core.tables import FoundGuards, Outcome
 
 SLICE = 256
 FIRST_RETRY, LAST_RETRY = 0.05, 5.0
-Content = tuple["Authorization", ...]
 
 
 class Guards:
@@ -74,7 +76,7 @@ class Guards:
         self._repairs: list[Op] = []
         self._adopted = False
         self.exempted: set[tuple[bytes, int]] = set()
-        self._queue: Iterator[Op] = iter(())
+        self._queue: Iterator[Op | None] = iter(())
         self._running = False
         self._slice: list[Op] = []
         self._dirty = True
@@ -160,23 +162,32 @@ class Guards:
         times += [self.relink] if self.relink else []
         return min(times, default=None)
 
-    def next_ops(self, now: float) -> list[Op]:
-        """One slice of operations, in order; raises Full when km_row must grow first."""
+    def next_ops(self, now: float, enough: Enough = never) -> list[Op]:
+        """One slice of operations, in order; raises Full when km_row must grow first. It ends when
+        there is enough for now; without operations there may still be something to do (``idle``).
+        """
         if not self.started or (self._slice and now < self._due):
             return []
         self.sets.rows.wake(now)
         if self.relink and now >= self.relink:
             self.relink, self._dirty = 0.0, True
-        if not self._slice:
-            self._slice = list(islice(self._queue, SLICE))
-        if not self._slice:
+        if not self._slice and self._ended(enough):
             self._settled()
-            self._queue = self._plan(now)
-            self._slice = list(islice(self._queue, SLICE))
-            self._running = bool(self._slice)
-            if not self._running:
+            self._queue = self._plan(now, enough)
+            if self._ended(enough):
                 self._settled()
         return self._slice
+
+    def _ended(self, enough: Enough) -> bool:
+        """Fill a slice from the plan; whether there was nothing left in it."""
+        self._running = True
+        for op in self._queue:
+            if op is not None:
+                self._slice.append(op)
+            if len(self._slice) == SLICE or enough():
+                return False
+        self._running = bool(self._slice)
+        return not self._running
 
     def report(self, outcome: Outcome, now: float) -> None:
         """What became of the slice: from the failed operation on it is tried again."""
@@ -226,20 +237,22 @@ class Guards:
             self.sets.limits, rows.used, rows.capacity, closed, self.failing,
         )  # fmt: skip
 
-    def _plan(self, now: float) -> Iterator[Op]:
-        """All operations for what has changed since the last plan."""
+    def _plan(self, now: float, enough: Enough) -> Iterator[Op | None]:
+        """All operations for what has changed since the last plan; while sets are compiled, those
+        that need none of them."""
         wanted: dict[int, Content | None] = {}
         flips: list[Op] = []
-        self._flipped |= self._left
-        self._left = set()
-        if self._dirty:
-            self.sets.need(self._contents())
+        ready = not self._dirty or self.sets.need(self._contents(), enough)
+        if ready:
+            self._flipped |= self._left
+            self._left = set()
+        if ready and self._dirty:
             wanted = self._wanted()
         self.peers.prepare(self.sets.rules.values())
         due = self.sets.take_due(now, self.index.policies.keys())
         repairs, self._repairs = self._repairs, []
-        ops = [*self.names.take_ops(), *self._exemptions(), *self.sets.take_ops(), *repairs]
-        if self._dirty:
+        ops = chain(self.names.take_ops(), self._exemptions(), self.sets.take_ops(), repairs)
+        if ready and self._dirty:
             self._dirty = False
             flips = self._flips(wanted)
             self.sets.retire(self._contents(), now)
@@ -282,9 +295,9 @@ class Guards:
             return Reason.WAITING
         return Reason.OVER_CAPACITY if applicable.policies in self.sets.closed else None
 
-    def _contents(self) -> set[Content]:
+    def _contents(self) -> dict[Content, None]:
         found = (self._store.workloads.get(uid) for uid in self._pods.wanted.values())
-        return {self.index.of(workload).policies for workload in found if workload}
+        return {self.index.of(workload).policies: None for workload in found if workload}
 
     def _flips(self, wanted: dict[int, Content | None]) -> list[Op]:
         """Records and links as they should be, then those that should not be."""

@@ -6,6 +6,7 @@ them. An identity's rows in every set are written before an address leads to it.
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from kmesh.abi.check import seal_last
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from kmesh.core.guard_names import GuardNames
     from kmesh.core.guard_rows import Rules
     from kmesh.core.model import Workload
+    from kmesh.core.steps import Steps
     from kmesh.core.store import Store
 
 
@@ -46,12 +48,15 @@ class Peers:
         """How many rows there are, or would be if some policy asked for identities."""
         return self._store.claims.count(self._store.home.network)
 
-    def learn_all(self) -> None:
-        """Some policy asks for identities: give all of the mesh an id, for a new set's rows."""
+    def learn_all(self) -> Steps[None]:
+        """Some policy asks for identities: give all of the mesh an id, for a new set's rows. What
+        comes meanwhile is looked at after that."""
         if not self.on:
-            self._watch()
+            self._store.roster.watch()
             for identity in self._store.roster.identities():
                 self._names.identity(identity)
+                yield
+            self.on = True
 
     def _watch(self) -> None:
         self.on = True
@@ -71,26 +76,28 @@ class Peers:
                 if each.compiled.peers:
                     each.extend(new.items())
 
-    def plan(self) -> Iterator[Op]:
-        """Operations that bring the rows to what the mesh says; after ``prepare``."""
+    def plan(self) -> Iterator[Op | None]:
+        """Operations that bring the rows to what the mesh says; after ``prepare``. None where an
+        address needs none."""
         if not self.on:
             return
         addresses: Iterable[bytes] = list(self._touched)
         self._touched.clear()
         if not self._complete:
-            addresses = dict.fromkeys((*self._store.roster.addresses(), *self.rows))
+            # What changes on the way is touched, and what comes twice is right the second time.
+            addresses = chain(list(self.rows), self._store.roster.addresses())
             self._complete = True
         for addr in addresses:
             owner = self.owner(addr)
             if owner is None or owner.identity not in self._names.identities:
                 # Without an owner, or its identity came meanwhile and is about to be prepared.
-                if addr in self.rows:
-                    yield Op(Phase.DROP_RULES, Drop(PEER, addr), None)
+                there = addr in self.rows
+                yield Op(Phase.DROP_RULES, Drop(PEER, addr), None) if there else None
                 continue
             identity = self._names.identities[owner.identity]
             value = seal_last(addr, Peer(identity, 0, 0).pack())
-            if self.rows.get(addr) != value:
-                yield Op(Phase.RULES, Put(PEER, addr, value), None)
+            right = self.rows.get(addr) == value
+            yield None if right else Op(Phase.RULES, Put(PEER, addr, value), None)
 
     def found(self, addr: bytes, value: bytes | None) -> None:
         """A row is not as it was written: this one is there instead, or none."""

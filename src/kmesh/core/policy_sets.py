@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from itertools import product
 from math import prod
+from struct import Struct
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kmesh.abi.layout import Dimension
 from kmesh.core.model import Action, Identity, Match, StringMatch
 from kmesh.core.policy import fits, principal
+from kmesh.core.steps import Steps, finish
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -57,7 +59,17 @@ class PolicySet:
     """The compiled form of some policies; ``words`` in all, then where each group ends."""
 
     def __init__(self, policies: Sequence[Authorization]) -> None:
-        """Raises TooManyRules."""
+        """All at once. Raises TooManyRules."""
+        finish(self._compile(policies))
+
+    @classmethod
+    def slowly(cls, policies: Sequence[Authorization]) -> Steps[PolicySet]:
+        """The same in steps."""
+        made = cls.__new__(cls)
+        yield from made._compile(policies)
+        return made
+
+    def _compile(self, policies: Sequence[Authorization]) -> Steps[None]:
         groups = [
             [p for p in policies if p.dry_run is dry and p.action is action]
             for dry in (False, True)
@@ -68,9 +80,10 @@ class PolicySet:
         ends = []
         for group in groups:
             for policy in group:
-                found = conjunctions(policy)
+                found = yield from conjunctions(policy)
                 bits += found
                 self.owners += [policy.key] * len(found)
+                yield
             padding = -len(bits) % 64
             ends.append((len(bits) + padding) // 64)
             if ends[-1] > MOST_WORDS:
@@ -79,11 +92,13 @@ class PolicySet:
             self.owners += [""] * padding
         self.deny, self.allow, self.dry_deny, self.words = ends
         self.allows, self.dry_allows = bool(groups[1]), bool(groups[3])
-        self.full = sum(1 << i for i, owner in enumerate(self.owners) if owner)
-        self._layers = {kind: layers(bits, kind) for kind in POSITIVE}
+        self.full = _mask(i for i, owner in enumerate(self.owners) if owner)
+        self._layers: dict[str, list[Layer]] = {}
+        for kind in POSITIVE:
+            self._layers[kind] = yield from layers(bits, kind)
         self.peers = any(self._layers[k] for k in ("namespaces", "principals", "service_accounts"))
 
-    def prefixes(self, dimension: Dimension) -> dict[Cidr, int]:
+    def prefixes(self, dimension: Dimension) -> Steps[dict[Cidr, int]]:
         """Row of every prefix that some rule names, and of everything else under ::/0."""
         kind = "source_ips" if dimension is Dimension.SOURCE else "destination_ips"
         found = self._layers[kind]
@@ -100,18 +115,19 @@ class PolicySet:
             ]
             above.append((cidr, now))
             rows[cidr] = self._all(now)
+            yield
         return rows
 
-    def ports(self) -> tuple[int, dict[int, int]]:
+    def ports(self) -> Steps[tuple[int, dict[int, int]]]:
         """(row of any other port, row of each port that some rule names)."""
         found = self._layers["destination_ports"]
-        rows = {
-            port: self._all(
+        rows: dict[int, int] = {}
+        for port in _values(found):
+            rows[port] = self._all(
                 (layer.free | layer.wanted.get(port, 0), layer.unwanted.get(port, 0))
                 for layer in found
             )
-            for port in _values(found)
-        }
+            yield
         return self._all((layer.free, 0) for layer in found), rows
 
     def identity(self, identity: Identity | None) -> int:
@@ -137,13 +153,9 @@ class PolicySet:
 
     def pack(self, row: int) -> bytes:
         """A row as it lies in km_row: summary, then words."""
-        summary, rest = 0, row
-        while rest:
-            word = ((rest & -rest).bit_length() - 1) // 64
-            summary |= 1 << word
-            rest = rest >> 64 * (word + 1) << 64 * (word + 1)
-        head = summary.to_bytes(8 * summaries(self.words), "little")
-        return head + row.to_bytes(8 * self.words, "little")
+        words = row.to_bytes(8 * self.words, "little")
+        found = (i for i, word in enumerate(Struct(f"<{self.words}Q").unpack(words)) if word)
+        return _mask(found).to_bytes(8 * summaries(self.words), "little") + words
 
     def _all(self, parts: Iterable[tuple[int, int]]) -> int:
         row = self.full
@@ -157,7 +169,7 @@ def summaries(words: int) -> int:
     return -(-words // 64)
 
 
-def conjunctions(policy: Authorization) -> list[Conjunction]:
+def conjunctions(policy: Authorization) -> Steps[list[Conjunction]]:
     """The policy as an OR of ANDs; one bit each. Raises TooManyRules before there are too many."""
     found: list[Conjunction] = []
     for rule in policy.rules:
@@ -166,14 +178,17 @@ def conjunctions(policy: Authorization) -> list[Conjunction]:
         if count > MOST_COMBINATIONS:
             raise TooManyRules(count)
         found += product(*clauses)
-    return join(found)
+        yield
+    return (yield from join(found))
 
 
-def join(bits: Sequence[Conjunction]) -> list[Conjunction]:
+def join(bits: Sequence[Conjunction]) -> Steps[list[Conjunction]]:
     """The same with fewer bits: those of one match that differ in the values of one positive kind
     alone become one, as ten thousand rules for one prefix each do."""
     found = list(dict.fromkeys(bits))
     for kind in POSITIVE:
+        if sum(len(bit) == 1 and bool(getattr(bit[0], kind)) for bit in found) < 2:
+            continue
         values: dict[Conjunction, list[Any]] = {}
         joined: dict[Conjunction, None] = {}
         for bit in found:
@@ -182,6 +197,7 @@ def join(bits: Sequence[Conjunction]) -> list[Conjunction]:
             joined[rest] = None
             if wanted:
                 values.setdefault(rest, []).extend(wanted)
+            yield
         found = [_with(bit, kind, values[bit]) if bit in values else bit for bit in joined]
     return found
 
@@ -204,32 +220,47 @@ def merge(clause: Sequence[Match]) -> list[Match]:
     return [*(Match(**{kind: tuple(values)}) for kind, values in single.items()), *rest]
 
 
-def layers(bits: Sequence[Conjunction], kind: str) -> list[Layer]:
+def layers(bits: Sequence[Conjunction], kind: str) -> Steps[list[Layer]]:
     """Every bit's predicates on one kind; as many layers as the bit with the most has."""
     count = max((len(conjunction) for conjunction in bits), default=0)
     found = []
     for level in range(count):
-        free = 0
-        wanted: dict[Any, set[int]] = {}
-        unwanted: dict[Any, set[int]] = {}
+        free: list[int] = []
+        wanted: dict[Any, list[int]] = {}
+        unwanted: dict[Any, list[int]] = {}
         for index, conjunction in enumerate(bits):
             match = conjunction[level] if level < len(conjunction) else None
             yes = getattr(match, kind) if match else ()
             no = getattr(match, f"not_{kind}") if match else ()
             if not yes:
-                free |= 1 << index
+                free.append(index)
             for value in yes:
-                wanted.setdefault(value, set()).add(index)
+                wanted.setdefault(value, []).append(index)
             for value in no:
-                unwanted.setdefault(value, set()).add(index)
+                unwanted.setdefault(value, []).append(index)
+            yield
         if wanted or unwanted:
             loose = _loose(wanted), _loose(unwanted)
-            found.append(Layer(free, _masks(wanted), _masks(unwanted), loose))
+            yes_, no_ = (yield from _masks(wanted)), (yield from _masks(unwanted))
+            found.append(Layer(_mask(free), yes_, no_, loose))
     return found
 
 
-def _masks(members: dict[Any, set[int]]) -> dict[Any, int]:
-    return {value: sum(1 << index for index in found) for value, found in members.items()}
+def _masks(members: dict[Any, list[int]]) -> Steps[dict[Any, int]]:
+    masks = {}
+    for value, found in members.items():
+        masks[value] = _mask(found)
+        yield
+    return masks
+
+
+def _mask(indexes: Iterable[int]) -> int:
+    """The number with these bits, which rise; a sum would touch all of it for each."""
+    found = list(indexes)
+    room = bytearray(found[-1] // 8 + 1 if found else 0)
+    for index in found:
+        room[index >> 3] |= 1 << (index & 7)
+    return int.from_bytes(room, "little")
 
 
 def _loose(patterns: Iterable[Any]) -> tuple[StringMatch, ...]:

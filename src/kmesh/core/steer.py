@@ -21,6 +21,7 @@ from kmesh.core.plan import Planner, frontend_of, order
 from kmesh.core.pods import Pods, decode_pod
 from kmesh.core.render import Render, choose
 from kmesh.core.segments import Full, Segments, SegmentStatistics
+from kmesh.core.steps import never
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -29,11 +30,12 @@ if TYPE_CHECKING:
     from kmesh.core.guard_status import GuardLimits
     from kmesh.core.model import Authorization, Service, Workload
     from kmesh.core.render import Rows, View
+    from kmesh.core.steps import Enough
     from kmesh.core.store import Frontend, Store
     from kmesh.core.tables import Found, FoundGuards, Outcome
 
-SLICE_FRONTENDS = 16
-SLICE_ENDPOINTS = 500
+SLICE_FRONTENDS = 64
+SLICE_ENDPOINTS = 2000
 FIRST_RETRY, LAST_RETRY = 0.05, 5.0
 
 
@@ -197,16 +199,17 @@ class Steering:
         due = due if guards is None else min(due, guards)
         return None if due == inf else due
 
-    def next_ops(self, now: float) -> list[Op]:
-        """One slice of operations in a lawful order; raises Full when a table must grow first."""
+    def next_ops(self, now: float, enough: Enough = never) -> list[Op]:
+        """One slice of operations in a lawful order, which ends when there is enough for now;
+        raises Full when a table must grow first. None of them does not mean ``idle``."""
         self.planner.segments.wake(now)
-        guards = self.guards.next_ops(now) if self.started else []
+        guards = self.guards.next_ops(now, enough) if self.started else []
         self._guarding = bool(guards)
         if guards:
             return guards
         self._revive(now)
         if self.started and self._dirty:
-            ops = order(self._frontend_ops())
+            ops = order(self._frontend_ops(enough))
             if ops or self._dirty:
                 return ops
         ops = self._pod_ops()
@@ -296,16 +299,17 @@ class Steering:
             store.claims.conflicts, planner.segments.statistics(),
         )  # fmt: skip
 
-    def _frontend_ops(self) -> list[Op]:
+    def _frontend_ops(self, enough: Enough = never) -> list[Op]:
         frontends, drops = self._dirty.next(SLICE_FRONTENDS)
         ops: list[Op] = []
         work = 0
         for count, frontend in enumerate(frontends):
-            if count and work > SLICE_ENDPOINTS:
+            if count and (work > SLICE_ENDPOINTS or enough()):
                 break
             self._bind(frontend)
             rows = self._render.rows(frontend, self.pods.views)
-            work += sum(len(target.slots) for target in rows.values()) // SLOT_SIZE
+            for target in rows.values():
+                work += len(target.slots) // SLOT_SIZE
             try:
                 planned = self.planner.plan(frontend, rows, drops)
             except Full:

@@ -6,6 +6,7 @@ import logging
 import time
 from asyncio import Future, get_running_loop
 from collections import deque
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import anyio
@@ -30,6 +31,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 TAKE = 256
 KEPT_DELAYS = 2048
+SLICE = 0.002  # seconds of this thread; what was planned in it is written in less
 
 
 class WriterStatistics(NamedTuple):
@@ -147,6 +149,7 @@ class Writer:
 
     async def _turn(self) -> bool:
         """One slice of work, a few milliseconds; whether there may be more."""
+        end = time.thread_time() + SLICE
         while self._asked:
             self._asked.popleft()()
         taken = self.mailbox.take(TAKE)
@@ -156,8 +159,10 @@ class Writer:
         if self.mailbox:
             return True
         if self._policies:
-            self.steering.put_policies(self._policies.items())
-            self._policies = {}
+            some = list(islice(self._policies, TAKE))
+            self.steering.put_policies([(name, self._policies.pop(name)) for name in some])
+            if self._policies:
+                return True
         whole = {commit.type_url for commit, _ in self._commits if commit.complete}
         if not self.steering.started and ADDRESS in whole:
             self.steering.start()
@@ -165,7 +170,7 @@ class Writer:
             self.steering.start_guarding()
         now = self._clock()
         try:
-            ops = self.steering.next_ops(now)
+            ops = self.steering.next_ops(now, lambda: time.thread_time() >= end)
         except Full as full:
             await self._grow(full)
             return True
