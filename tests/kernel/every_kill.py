@@ -27,6 +27,7 @@ from tests.kernel.pinned import rigged
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from kmesh.bpf.fake import FakeKernel
     from kmesh.core.commands import Op
     from tests.held import Held
     from tests.kernel.pinned import Rig
@@ -51,20 +52,26 @@ class Trials:
         rig, world = self._rig, self._world
         world.now += 1.0
         base = rig.copy()
-        old = met(None, base, rig.cookies)
         world.change()
         kinds = self._whole()
-        new, named = met(None, rig.copy(), rig.cookies), self._adopted()
-        for number in range(1, len(kinds) + 1):
-            self.operations += 1
-            if self.operations % self._every == 0:
-                rig.restore(base)
-                self._kill_at(number)
-                self._lookups(old, new)
-                assert self._adopted() == named, f"operation {number}: {kinds[number - 1]}"
+        before, self.operations = self.operations, self.operations + len(kinds)
+        turns = [n for n in range(1, len(kinds) + 1) if (before + n) % self._every == 0]
+        if turns:
+            self._try(base, turns)
         rig.restore(base)
         assert sum(map(len, slices(world.steer, rig.tables(), world.now))) == len(kinds)
         self.kinds |= {*kinds}
+
+    def _try(self, base: FakeKernel, turns: list[int]) -> None:
+        """Killed at these operations of a change that has just been made whole."""
+        rig = self._rig
+        old, new = met(None, base, rig.cookies), met(None, rig.copy(), rig.cookies)
+        named = self._adopted()
+        for number in turns:
+            rig.restore(base)
+            self._kill_at(number)
+            self._lookups(old, new)
+            assert self._adopted() == named, f"operation {number} of the change"
 
     def _whole(self) -> list[str]:
         """A fork applies everything; the kinds of its operations."""
