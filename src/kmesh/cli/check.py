@@ -6,16 +6,15 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from kmesh import __version__
-from kmesh.cli import client
+from kmesh.cli import client, layout, waiting
 from kmesh.cli.console import out, show_error, show_json
-from kmesh.cli.layout import command
 from kmesh.core.health import NOTE, Finding, Health, assess
 from kmesh.errors import KmeshError
 
 if TYPE_CHECKING:
     import argparse
 
-POLL = 0.25  # seconds
+
 NOT_FOUND = 404
 EXAMPLES = """\
   kmesh check                     now; exit code 0 when there is no problem
@@ -28,7 +27,7 @@ A problem makes the exit code 1; a note does not.
 
 def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     """Add the sub-command."""
-    parser = command(
+    parser = layout.command(
         subparsers,
         "check",
         "one sentence of health, the exceptions, and an exit code",
@@ -37,26 +36,15 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
         EXAMPLES,
     )
     client.add_options(parser)
-    parser.add_argument(
-        "--wait", type=seconds, default=0.0, metavar="SECONDS",
-        help="wait so long for a healthy agent (default: do not wait)",
-    )  # fmt: skip
-    parser.add_argument("-o", "--output", choices=("text", "json"), default="text",
-                        help="text or json (default: text)")  # fmt: skip
-
-
-def seconds(text: str) -> float:
-    """A number of seconds from 0 to a day; raises ValueError."""
-    number = float(text)
-    if not 0 <= number <= 86400:
-        raise ValueError("between 0 and 86400")
-    return number
+    waiting.add_option(parser, "wait so long for a healthy agent (default: do not wait)")
+    layout.add_output(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """0 healthy, 1 not healthy or no agent."""
     try:
-        health = settled(client.client(args), args.wait)
+        agent = client.client(args)
+        health = waiting.settled(lambda: ask(agent), lambda found: found.healthy, args.wait)
     except KmeshError as error:
         show_error(error)
         return 1
@@ -66,22 +54,6 @@ def run(args: argparse.Namespace) -> int:
     else:
         show(health)
     return 0 if health.healthy else 1
-
-
-def settled(agent: client.Client, wait: float) -> Health:
-    """The health now, or the first healthy one within ``wait`` seconds; raises AgentAway."""
-    deadline = time.monotonic() + wait
-    while True:
-        last = time.monotonic() >= deadline
-        try:
-            health = ask(agent)
-        except client.AgentAway:
-            if last:
-                raise
-        else:
-            if last or health.healthy:
-                return health
-        time.sleep(POLL)
 
 
 def ask(agent: client.Client) -> Health:

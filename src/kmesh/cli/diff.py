@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from kmesh.cli import client
-from kmesh.cli.check import POLL, seconds
+from kmesh.cli import client, layout, waiting
 from kmesh.cli.console import out, show_error, show_json
-from kmesh.cli.layout import command
 from kmesh.errors import KmeshError
 
 if TYPE_CHECKING:
@@ -45,7 +42,7 @@ class Found(NamedTuple):
 
 def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     """Add the sub-command."""
-    parser = command(
+    parser = layout.command(
         subparsers,
         "diff",
         "every difference between what was sent, planned and written",
@@ -57,16 +54,14 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     parser.add_argument(
         "--bundle", type=Path, metavar="FILE", help="ask a bundle of kmesh bundle, not an agent"
     )
-    parser.add_argument(
-        "--wait", type=seconds, default=0.0, metavar="SECONDS",
-        help="compare again for so long while there are differences (default: once)",
-    )  # fmt: skip
+    waiting.add_option(
+        parser, "compare again for so long while there are differences (default: once)"
+    )
     parser.add_argument(
         "--limit", type=limit, default=1000, metavar="N",
         help="differences that are shown; all are counted (default: %(default)s)",
     )  # fmt: skip
-    parser.add_argument("-o", "--output", choices=("text", "json"), default="text",
-                        help="text or json (default: text)")  # fmt: skip
+    layout.add_output(parser)
 
 
 def limit(text: str) -> int:
@@ -85,7 +80,10 @@ def run(args: argparse.Namespace) -> int:
 
             found = differences(args.bundle, args.limit)
         else:
-            found = settled(client.client(args), args.limit, args.wait)
+            agent = client.client(args)
+            found = waiting.settled(
+                lambda: ask(agent, args.limit), lambda each: not each.total, args.wait
+            )
     except KmeshError as error:
         show_error(error)
         return 1
@@ -95,18 +93,6 @@ def run(args: argparse.Namespace) -> int:
     else:
         show(found)
     return 1 if found.total else 0
-
-
-def settled(agent: client.Client, most: int, wait: float) -> Found:
-    """The differences now, or the first comparison within ``wait`` seconds without any; raises
-    AgentAway, AgentRefused."""
-    deadline = time.monotonic() + wait
-    while True:
-        last = time.monotonic() >= deadline
-        found = ask(agent, most)
-        if last or not found.total:
-            return found
-        time.sleep(POLL)
 
 
 def ask(agent: client.Client, most: int) -> Found:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from kmesh.cli import codes
+from kmesh.cli import codes, layout
 from kmesh.cli.console import out, show_error, show_json
-from kmesh.cli.layout import command
 from kmesh.core import spelt
 from kmesh.errors import KmeshError
 
@@ -30,7 +29,7 @@ class UnknownCode(KmeshError):
 
 def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     """Add the sub-command."""
-    parser = command(
+    parser = layout.command(
         subparsers,
         "explain",
         "what an error code or a reason means, and what to do",
@@ -39,8 +38,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
         EXAMPLES,
     )
     parser.add_argument("code", nargs="?", help="KM and four digits, or the name of a reason")
-    parser.add_argument("-o", "--output", choices=("text", "json"), default="text",
-                        help="text or json (default: text)")  # fmt: skip
+    layout.add_output(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -43,6 +43,14 @@ def command(
     return made
 
 
+def add_output(parser: argparse.ArgumentParser) -> None:
+    """``-o``: text or json."""
+    parser.add_argument(
+        "-o", "--output", choices=("text", "json"), default="text",
+        help="text or json (default: text)",
+    )  # fmt: skip
+
+
 def shape(description: str, examples: str) -> dict[str, Any]:
     """What every parser has in common."""
     found: dict[str, Any] = {

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from kmesh.cli import client
+from kmesh.cli import client, layout
 from kmesh.cli.console import out, show_error
-from kmesh.cli.layout import command
 from kmesh.core.live import line
 from kmesh.errors import KmeshError
 
@@ -39,7 +38,7 @@ too slow is told how many records it has missed. `kmesh explain REASON` explains
 
 def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     """Add the sub-command."""
-    parser = command(
+    parser = layout.command(
         subparsers,
         "tail",
         "connections and denials of this node, live",
@@ -54,8 +53,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     )
     parser.add_argument("--denied", action="store_true", help="only what the mesh refuses")
     parser.add_argument("-n", "--limit", type=int, metavar="N", help="end after so many records")
-    parser.add_argument("-o", "--output", choices=("text", "json"), default="text",
-                        help="text or json (default: text)")  # fmt: skip
+    layout.add_output(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -50,8 +50,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     parser.add_argument(
         "--bundle", type=Path, metavar="FILE", help="ask a bundle of kmesh bundle, not an agent"
     )
-    parser.add_argument("-o", "--output", choices=("text", "json"), default="text",
-                        help="text or json (default: text)")  # fmt: skip
+    layout.add_output(parser)
     client.add_options(parser)
 
 

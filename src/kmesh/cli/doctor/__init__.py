@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from kmesh.cli import layout
 from kmesh.cli.console import out, show_json
-from kmesh.cli.layout import command
 from kmesh.core.verdicts import FAILED, INFO, OK, WARNING, Verdict
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ COLOURS = {OK: "green", INFO: "cyan", WARNING: "yellow", FAILED: "bold red"}
 
 def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     """Add the sub-command."""
-    parser = command(
+    parser = layout.command(
         subparsers,
         "doctor",
         "can this node run the agent, and who else works at its hooks",
@@ -44,8 +44,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
         "--cgroup2-path", default="", metavar="DIR", help="default: found in /proc/mounts"
     )
     parser.add_argument("-q", "--quiet", action="store_true", help="only warnings and failures")
-    parser.add_argument("-o", "--output", choices=("text", "json"), default="text",
-                        help="text or json (default: text)")  # fmt: skip
+    layout.add_output(parser)
 
 
 def run(args: argparse.Namespace) -> int:
