@@ -29,7 +29,8 @@ def pieces(steering: Steering) -> Iterator[bytes]:
     for number, picture in enumerate(pictures(steering)):
         yield b'%s\n"%s":{' % (b"," if number else b"", picture.table.encode())
         comma = b""
-        for key in list(picture.keys()):
+        keys = iter(picture.keys())  # a copy, or made one by one
+        for key in keys:
             value = picture.planned(key)
             if value is not None:
                 yield comma + b'"%s":"%s"' % (key.hex().encode(), value.hex().encode())
