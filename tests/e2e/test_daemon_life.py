@@ -220,6 +220,7 @@ def test_the_state_file_may_be_lost_or_damaged_and_never_leads(
     agent.enrol(pod)
     file = agent.run_dir / "state"
     until(lambda: file.exists() and str(pod.cookie).encode() in file.read_bytes(), agent.tail)
+    before = agent.held()
     agent.kill()
     if content is None:
         file.unlink()
@@ -230,6 +231,7 @@ def test_the_state_file_may_be_lost_or_damaged_and_never_leads(
     assert agent.state()["state_file"]["found"] == found
     assert agent.row(pod)["enrolled"]
     assert dial(pod, "10.9.0.1", 80) == ONE
+    until(lambda: agent.held().like(before), lambda: (agent.held(), before))
     # A pod that only the file knows is none.
     agent.kill()
     file.write_bytes(b'{"format":1,"parts":{"netns":{"77":"/run/netns/77"}}}')
