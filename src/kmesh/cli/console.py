@@ -8,9 +8,14 @@ from typing import TYPE_CHECKING
 import orjson
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import Console
 
     from kmesh.errors import KmeshError
+
+
+WIDE = 10_000  # as kubectl: the terminal wraps, nothing is cut
 
 
 def out() -> Console:
@@ -25,6 +30,28 @@ def err() -> Console:
     from rich.console import Console
 
     return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Columns as wide as their widest cell, no lines between them."""
+    from rich.table import Table
+    from rich.text import Text
+
+    made = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
+    for column in columns:
+        made.add_column(column, no_wrap=True)
+    for row in rows:
+        made.add_row(*(Text(str(cell)) for cell in row))
+    console = out()
+    console.width = WIDE
+    with console.capture() as capture:
+        console.print(made, crop=False)
+    text("\n".join(line.rstrip() for line in capture.get().splitlines()))
+
+
+def text(content: str) -> None:
+    """Text as it is: no wrapping, no colour, tabs stay tabs."""
+    out().file.write(content.rstrip("\n") + "\n")
 
 
 def show_error(error: KmeshError) -> None:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rich.markup import escape
-from rich.table import Table
 
-from kmesh.cli.console import err, out, show_error, show_json
+from kmesh.cli.console import err, out, show_error, show_json, table, text
 from kmesh.errors import KmeshError, LabError
 from kmesh.lab.connect import Report, connect, order
 from kmesh.lab.lab import Lab, LabStatus, PodStatus
@@ -15,7 +14,7 @@ from kmesh.lab.lab import Lab, LabStatus, PodStatus
 if TYPE_CHECKING:
     import argparse
 
-SERVER_COLOURS = {"alive": "green", "dead": "red", "none": "yellow"}
+POD = ("POD", "ADDRESSES", "PORTS", "NAMESPACE", "SERVER", "ENROLLED")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -71,7 +70,7 @@ def _connect(args: argparse.Namespace) -> int:
     if args.json:
         show_json({"pod": pod.name, **report._asdict(), "ok": report.ok})
     else:
-        out().print(answers(report, pod.name))
+        answers(report, pod.name)
     return 0 if report.ok else 1
 
 
@@ -84,12 +83,8 @@ def show(status: LabStatus, *, as_json: bool) -> None:
     if not status.up:
         out().print(f"there is no lab {status.name}")
     else:
-        table = Table(title=f"lab {status.name} ({escape(status.mesh)})")
-        for column in ("pod", "addresses", "ports", "namespace", "server", "enrolled"):
-            table.add_column(column, overflow="fold", no_wrap=column == "addresses")
-        for pod in status.pods:
-            table.add_row(*_row(pod))
-        out().print(table)
+        text(f"lab {status.name} ({status.mesh})")
+        table(POD, [_row(pod) for pod in status.pods])
     for line in status.skipped:
         err().print(f"[yellow]left out[/] {escape(line)}")
     for line in status.warnings:
@@ -97,28 +92,28 @@ def show(status: LabStatus, *, as_json: bool) -> None:
 
 
 def _row(pod: PodStatus) -> tuple[str, ...]:
-    enrolled = {None: "[dim]unknown[/]", True: "[green]yes[/]", False: "[yellow]no[/]"}
     return (
         pod.name,
-        "\n".join(pod.addresses),
-        " ".join(map(str, pod.ports)),
-        pod.netns if pod.namespace else "[red]missing[/]",
-        f"[{SERVER_COLOURS[pod.server]}]{pod.server}[/]" + (f" ({pod.pid})" if pod.pid else ""),
-        enrolled[pod.enrolled],
+        ",".join(pod.addresses),
+        ",".join(map(str, pod.ports)) or "-",
+        pod.netns if pod.namespace else "missing",
+        f"{pod.server} ({pod.pid})" if pod.pid else pod.server,
+        {None: "unknown", True: "yes", False: "no"}[pod.enrolled],
     )
 
 
-def answers(report: Report, pod: str) -> Table:
+def answers(report: Report, pod: str) -> None:
     """Who answered how often; errors below."""
-    table = Table("answered by", "connections", "share", title=escape(f"{pod} to {report.target}"))
-    for name, count in sorted(report.answers.items()):
-        table.add_row(f"[green]{escape(name)}[/]", str(count), f"{count / report.connections:.1%}")
-    for reason, count in sorted(report.errors.items()):
-        table.add_row(f"[red]{escape(reason)}[/]", str(count), f"{count / report.connections:.1%}")
-    for reason, count in sorted(report.broken.items()):
-        table.add_row(f"[red]broken later: {escape(reason)}[/]", str(count), "")
+    text(f"{pod} to {report.target}")
+    every = report.connections
+    rows = [
+        (who, count, f"{count / every:.1%}")
+        for part in (report.answers, report.errors)
+        for who, count in sorted(part.items())
+    ]
+    rows += [(f"broken later: {why}", count, "-") for why, count in sorted(report.broken.items())]
+    table(("ANSWERED BY", "CONNECTIONS", "SHARE"), rows)
     peers = ", ".join(sorted(report.peers)) or "none"
     speed = report.microseconds
     timing = f"; p50 {speed['p50']:g} µs, p99 {speed['p99']:g} µs" if speed else ""
-    table.caption = f"{report.kind}; peer as the client sees it: {escape(peers)}{timing}"
-    return table
+    text(f"{report.kind}; peer as the client sees it: {peers}{timing}")

@@ -10,11 +10,11 @@ import orjson
 
 from kmesh import __version__
 from kmesh.cli.client import AgentRefused
-from kmesh.cli.console import out, show_error
+from kmesh.cli.console import out, show_error, table, text
 from kmesh.ctl.errors import SomeFailed
 from kmesh.ctl.help import command
 from kmesh.ctl.reach import Reach
-from kmesh.ctl.show import add_output, document, table, text
+from kmesh.ctl.show import add_output, document
 from kmesh.errors import ConfigError, KmeshError
 
 if TYPE_CHECKING:

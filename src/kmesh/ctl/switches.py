@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from kmesh.cli.console import err
+from kmesh.cli.console import err, table
 from kmesh.ctl.daemons import failures
 from kmesh.ctl.help import command
 from kmesh.ctl.reach import Reach
-from kmesh.ctl.show import add_output, document, table
+from kmesh.ctl.show import add_output, document
 from kmesh.errors import KmeshError
 
 if TYPE_CHECKING:

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from kmesh.cli.console import err, out
+from kmesh.cli.console import err, out, table, text
 from kmesh.ctl import gateway
 from kmesh.ctl.errors import WaypointError
 from kmesh.ctl.help import command
 from kmesh.ctl.reach import kube
-from kmesh.ctl.show import add_output, document, table, text, yaml
+from kmesh.ctl.show import add_output, document, yaml
 from kmesh.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -81,6 +81,7 @@ def show(console: Console, verdicts: Sequence[Verdict], *, quiet: bool) -> None:
 def summary(verdicts: Sequence[Verdict]) -> str:
     """One sentence."""
     count = Counter(verdict.level for verdict in verdicts)
-    what = f"{count[FAILED]} failed, {count[WARNING]} warnings, {count[OK] + count[INFO]} well"
+    warnings = "1 warning" if count[WARNING] == 1 else f"{count[WARNING]} warnings"
+    what = f"{count[FAILED]} failed, {warnings}, {count[OK] + count[INFO]} well"
     able = "cannot" if count[FAILED] else "can"
     return f"The agent {able} run here: {what}."
