@@ -225,3 +225,14 @@ def test_the_fewest_bytes_come_again(sizes: list[int], budget: int) -> None:
     # of them.
     best = sorted(map(len, raws))[len(raws) - count :]
     assert all(one + each // 32 + 1 >= other for one, other in zip(kept, best, strict=True))
+
+
+def test_the_last_of_one_name_in_a_response_is_held() -> None:
+    client = Client(compact=True)
+    client.claims()
+    client.answer(pod("a"))
+    client.claims()
+    client.answer(pod("a", "v2"), pod("a", "v1"))
+    assert client.session.held(ADDRESS)[uid("a")].version == "v1"
+    client.claims()
+    assert client.answer(pod("a", "v1"))[0] is False

@@ -317,8 +317,10 @@ bool km_mesh_again(struct km_mesh *mesh, struct km_bytes name, struct km_bytes v
 	const uint8_t *held = entry->bytes + (size_t)entry->addrs * ADDR;
 
 	if (!equal(version, held, entry->version_size) ||
-	    !equal(raw, held + entry->version_size, entry->raw_size))
+	    !equal(raw, held + entry->version_size, entry->raw_size)) {
+		entry->tell = true; /* it may come once more before the new one is taken */
 		return false;
+	}
 	answer(mesh, entry);
 	mesh->counts.again++;
 	return true;
