@@ -118,6 +118,12 @@ def test_at_every_listener(doors: Doors) -> None:
         assert headers["Cross-Origin-Resource-Policy"] == "same-origin", name
         assert headers["X-Content-Type-Options"] == "nosniff", name
         assert "Access-Control-Allow-Origin" not in headers
+    metrics = doors.ask("metrics", "/metrics").body.decode()
+    for name in GOOD:
+        for reason in ("http", "origin") if name in TCP else ("http",):
+            labels = f'listener="{name}",reason="{reason}"'
+            assert f"kmesh_admin_turned_away_total{{{labels}}} 2" in metrics, labels
+        assert f'kmesh_admin_connections{{listener="{name}"}}' in metrics
 
 
 def test_a_rebound_name_reads_and_changes_nothing(doors: Doors) -> None:

@@ -137,6 +137,11 @@ class KernelDump:
             yield None if each is None else orjson.dumps(kernel_view.service(*each))
 
     def _endpoints(self) -> Rows:
+        for each in self._slots():
+            yield None if each is None else orjson.dumps(each[1])
+
+    def _slots(self) -> Iterator[tuple[Record, kernel_view.Shape] | None]:
+        """Every endpoint of every record; its workload is a backend from now on."""
         for each in self._weighed():
             if each is None:
                 yield None
@@ -146,7 +151,7 @@ class KernelDump:
                 slot = Slot.unpack(raw)
                 place = (self._names.workload(slot.workload), slot.addr)
                 self._backends.setdefault(place, {})[found.service] = None
-                yield orjson.dumps(kernel_view.endpoint(found, slot, count, self._names))
+                yield found, kernel_view.endpoint(found, slot, count, self._names)
 
     def _known_backends(self) -> Rows:
         for (uid, address), services in self._backends.items():
@@ -171,17 +176,15 @@ class KernelDump:
             ]  # fmt: skip
 
     def _endpoint_cells(self) -> Iterator[list[object] | None]:
-        for each in self._weighed():
+        for each in self._slots():
             if each is None:
                 yield None
                 continue
-            found, weights = each
-            for raw, count in weights.items():
-                shape = kernel_view.endpoint(found, Slot.unpack(raw), count, self._names)
-                yield [
-                    found.service, found.key.port, shape["backendUid"], shape["address"],
-                    shape["port"], count,
-                ]  # fmt: skip
+            found, shape = each
+            yield [
+                found.service, found.key.port, shape["backendUid"], shape["address"],
+                shape["port"], shape["slots"],
+            ]  # fmt: skip
 
 
 def limited(rows: Iterable[T | None], most: int) -> Iterator[T | None]:
