@@ -33,7 +33,7 @@ from kmesh.core.steer import Steering
 from kmesh.core.store import Store
 from kmesh.errors import KmeshError
 from kmesh.state import capacity, cpu_seconds, describe, plain
-from kmesh.tasks import admin
+from kmesh.tasks import admin, garbage
 from kmesh.tasks.admin_context import Context
 from kmesh.tasks.audit import Auditor
 from kmesh.tasks.avoid import AvoidList
@@ -83,8 +83,6 @@ if TYPE_CHECKING:
     from kmesh.tasks.gate import GateStatistics
 
 log = logging.getLogger(__name__)
-
-FIRST_SYNC = 60.0
 
 
 class App:
@@ -234,7 +232,7 @@ class App:
                 tasks.start_soon(self.supervisor.keep, "audit", self.auditor.run)
                 tasks.start_soon(self.denials.run)
                 tasks.start_soon(self.bpf_log.run)
-                tasks.start_soon(self._spare_the_collector)
+                tasks.start_soon(garbage.run, self._synced, lambda: self.writer.ops)
                 await tasks.start(self.pods.run)
                 tasks.start_soon(self.supervisor.keep, "state_file", self.kept.run)
                 tasks.start_soon(self.supervisor.keep, "dead_man", self.dead_man.run)
@@ -305,15 +303,6 @@ class App:
             if self.plane.waits:
                 self.plane.switch()
                 log.warning("the tables are filled: the programs of this build are in force")
-
-    async def _spare_the_collector(self) -> None:
-        """A full collection visits every row and holds the loop up for 100 ms: there is none while
-        the mesh arrives, and afterwards the rows are frozen, so that none ever visits them."""
-        gc.disable()
-        with anyio.move_on_after(FIRST_SYNC):
-            await self._synced.wait()
-        gc.freeze()
-        gc.enable()
 
 
 def sizes(config: Config) -> Sizes:

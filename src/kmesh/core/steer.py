@@ -348,10 +348,12 @@ class Steering:
             self._mark_sensitive(views)
 
     def _mark_sensitive(self, gone: Iterable[View] = ()) -> bool:
-        profiles = {view.profile for view in (*gone, *self.pods.views.values())}
-        profiles.add(self.store.home)
+        home, sensitive = self.store.home, self.store.sensitive
+        profiles = (view.profile for view in (*gone, *self.pods.views.values()))
+        # All places but home are alike here, and what matters at home matters there too.
+        place = next((profile for profile in profiles if profile != home), home)
         known = {*self.store.claimants, *self.planner.frontends}
-        marked = [f for f in known if any(self.store.sensitive(f, p) for p in profiles)]
+        marked = [frontend for frontend in known if sensitive(frontend, place)]
         self._dirty.add(marked)
         return bool(marked) and self.started
 

@@ -240,6 +240,11 @@ class Writer:
         if frontend is not None:
             self.steering.fail(frontend, error.sentence, self._clock())
 
+    @property
+    def ops(self) -> int:
+        """Operations written since the start."""
+        return self._ops
+
     def statistics(self) -> WriterStatistics:
         """For metrics and dumps."""
         return WriterStatistics(
