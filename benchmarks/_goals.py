@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 Json = dict[str, Any]
 
 
+ALL_CLAIMED = "reconnect, all claimed"
 MET, MISSED, NOISE, ABSENT = "met", "**missed**", "open: direct 2 is as far off", "not measured"
 
 
@@ -40,10 +41,12 @@ def of_scale(results: Json) -> list[Goal]:
         return []
     cold, events = curve["points"][-1]["cold"], curve["events"]
     churn = [events[name]["visible_ms"]["p99"] for name in events if name == "churn 1,000/s"]
+    whole = [events[name]["cpu_s"] / cold["cpu_s"] for name in events if name == ALL_CLAIMED]
     stalls = [cold["stall_cpu_ms"], *(one["stall_cpu_ms"] for one in events.values())]
     return [
         _most("CPU of a reconnect without changes, x cold start",
               [events["reconnect"]["cpu_s"] / cold["cpu_s"]], 0.05),
+        _most("the same where a request has room for all claims", whole, 0.05),
         _most("change visible, p99 ms at 1,000/s", churn, 20),
         _most("longest stall of the loop by its own computing, ms", stalls, 10),
         _most("peak RSS of a cold start, MiB", [cold["peak_rss_mib"]], 150),

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 from benchmarks import _scale, harness
 from benchmarks._fit import fit
+from benchmarks._goals import ALL_CLAIMED
 from benchmarks._scale import Numbers, World, world
 from benchmarks._stage import Failed, Stage, privately
 from kmesh.lab.interrupts import Interrupted, Interrupts
@@ -110,7 +111,7 @@ def whole(stage: Stage, size: int) -> Numbers:
     """A reconnect with a request that has room for everything that is held."""
     cold: Numbers = {}
     with world(stage, "whole", put_of("workloads", size), cold, *WHOLE) as one:
-        return {"reconnect, all claimed": _scale.reconnect(one, size, 0)}
+        return {ALL_CLAIMED: _scale.reconnect(one, size, 0)}
 
 
 def noise(stage: Stage, curve_: Numbers) -> Numbers:

@@ -129,6 +129,7 @@ def test_a_small_run(tmp_path: Path) -> None:
     assert events["reconnect"]["acked_ms"]["count"] == 2  # one response for each type
     assert events["reconnect"]["bytes_in"] < events["reconnect, 1 % changed"]["bytes_in"]
     assert events["reconnect, 1 % changed"]["changed"] == sizes[-1] // 100
+    assert events["reconnect, all claimed"]["bytes_in"] < 1000
     churn = events["churn 200/s"]
     assert churn["resources"] > 0
     assert churn["visible_ms"]["p99"] > 0

@@ -72,55 +72,6 @@ void km_mesh_free(struct km_mesh *mesh)
 	free(mesh);
 }
 
-static const uint8_t *name_of(const struct entry *entry)
-{
-	return entry->bytes + entry->name_at;
-}
-
-static uint32_t entry_with(const struct km_mesh *mesh, uint32_t hash, const uint8_t *name,
-			   uint32_t size)
-{
-	EACH_HASHED(id, &mesh->names, hash) {
-		const struct entry *entry = mesh->entries[id];
-
-		if (entry->name_size == size && !memcmp(name_of(entry), name, size))
-			return id;
-	}
-	return NONE;
-}
-
-static uint32_t entry_named(const struct km_mesh *mesh, const uint8_t *name, uint32_t size)
-{
-	return entry_with(mesh, hash_bytes(mesh->seed, name, size), name, size);
-}
-
-static uint32_t new_entry(struct km_mesh *mesh, struct entry *entry)
-{
-	uint32_t id;
-
-	if (mesh->spare.count) {
-		id = mesh->spare.at[--mesh->spare.count];
-	} else {
-		if (mesh->entries_count == mesh->entries_room) {
-			mesh->entries_room = mesh->entries_room ? 2 * mesh->entries_room : 64;
-			mesh->entries = must(realloc(mesh->entries, mesh->entries_room *
-								    sizeof(*mesh->entries)));
-		}
-		id = mesh->entries_count++;
-	}
-	mesh->entries[id] = entry;
-	index_add(&mesh->names, entry->hash, id);
-	return id;
-}
-
-static void free_entry(struct km_mesh *mesh, uint32_t id)
-{
-	index_remove(&mesh->names, mesh->entries[id]->hash, id);
-	free(mesh->entries[id]);
-	mesh->entries[id] = NULL;
-	list_push(&mesh->spare, id);
-}
-
 static void moved(struct km_mesh *mesh, const struct entry *entry)
 {
 	uint32_t count = mesh->moved_count + entry->addrs;
@@ -207,7 +158,7 @@ static bool same_row(const struct entry *a, const struct entry *b)
 	       !memcmp(addrs_of(a), addrs_of(b), (size_t)a->addrs * ADDR);
 }
 
-static void forget(struct km_mesh *mesh, struct entry *old)
+void forget(struct km_mesh *mesh, struct entry *old)
 {
 	if (old->shared != NONE) {
 		drop_shared(mesh, old->shared);
@@ -259,12 +210,6 @@ static void put(struct km_mesh *mesh, const struct resource *r)
 		retire(mesh, old, changed);
 }
 
-static void answer(struct km_mesh *mesh, struct entry *entry)
-{
-	mesh->counts.unclaimed -= entry->unclaimed;
-	entry->unclaimed = false;
-}
-
 static struct km_bytes in(const uint8_t *base, uint32_t start, uint32_t end)
 {
 	return (struct km_bytes){ base + start, end - start };
@@ -300,41 +245,6 @@ uint32_t km_mesh_take(struct km_mesh *mesh, struct km_scan *scan, const uint8_t 
 	return taken;
 }
 
-static bool equal(struct km_bytes a, const uint8_t *at, uint32_t size)
-{
-	return a.size == size && !memcmp(a.at, at, size);
-}
-
-bool km_mesh_again(struct km_mesh *mesh, struct km_bytes name, struct km_bytes version,
-		   struct km_bytes raw)
-{
-	/* On the first stream nothing can come again, and looking for it would cost. */
-	uint32_t id = mesh->resumed ? entry_named(mesh, name.at, name.size) : NONE;
-	struct entry *entry = workload_at(mesh, id);
-
-	if (!entry || entry->tell)
-		return false;
-	const uint8_t *held = entry->bytes + (size_t)entry->addrs * ADDR;
-
-	if (!equal(version, held, entry->version_size) ||
-	    !equal(raw, held + entry->version_size, entry->raw_size)) {
-		entry->tell = true; /* it may come once more before the new one is taken */
-		return false;
-	}
-	answer(mesh, entry);
-	mesh->counts.again++;
-	return true;
-}
-
-static struct entry *only_a_name(uint32_t hash, const uint8_t *name, uint32_t size)
-{
-	struct entry *entry = must(malloc(sizeof(*entry) + size));
-
-	*entry = (struct entry){ .hash = hash, .shared = NONE, .name_size = size };
-	memcpy(entry->bytes, name, size);
-	return entry;
-}
-
 bool km_mesh_drop(struct km_mesh *mesh, const uint8_t *name, uint32_t name_size)
 {
 	uint32_t id = entry_named(mesh, name, name_size);
@@ -345,7 +255,7 @@ bool km_mesh_drop(struct km_mesh *mesh, const uint8_t *name, uint32_t name_size)
 	leave(mesh, id, old, NULL);
 	mesh->counts.workloads--;
 	if (old->id) {
-		mesh->entries[id] = only_a_name(old->hash, name_of(old), old->name_size);
+		mesh->entries[id] = only_a_name(old->hash, entry_name(old), old->name_size);
 		mesh->entries[id]->id = old->id;
 	} else {
 		index_remove(&mesh->names, old->hash, id);
@@ -354,117 +264,4 @@ bool km_mesh_drop(struct km_mesh *mesh, const uint8_t *name, uint32_t name_size)
 	}
 	retire(mesh, old, true);
 	return true;
-}
-
-static void describe(const struct km_mesh *mesh, const struct entry *entry,
-		     struct km_mesh_row *row)
-{
-	const struct part *shared = pool_at(&mesh->shareds, entry->shared);
-	const struct part *profile = pool_at(&mesh->profiles, entry->profile);
-	const uint8_t *version = entry->bytes + (size_t)entry->addrs * ADDR;
-
-	*row = (struct km_mesh_row){
-		.name = { name_of(entry), entry->name_size },
-		.version = { version, entry->version_size },
-		.raw = { version + entry->version_size, entry->raw_size },
-		.shared = { shared->bytes, shared->size },
-		.profile = { profile->bytes, profile->size },
-		.addrs = { addrs_of(entry), entry->addrs * ADDR },
-		.stamp = entry->stamp,
-	};
-}
-
-bool km_mesh_at(const struct km_mesh *mesh, uint32_t id, struct km_mesh_row *row)
-{
-	const struct entry *entry = workload_at(mesh, id);
-
-	if (entry)
-		describe(mesh, entry, row);
-	return entry;
-}
-
-void km_mesh_keep_left(struct km_mesh *mesh)
-{
-	mesh->keeping = true;
-}
-
-bool km_mesh_left(struct km_mesh *mesh, struct km_mesh_row *row)
-{
-	if (mesh->left_at)
-		forget(mesh, mesh->left[mesh->left_at - 1]);
-	if (mesh->left_at == mesh->left_count) {
-		mesh->left_at = mesh->left_count = 0;
-		return false;
-	}
-	describe(mesh, mesh->left[mesh->left_at++], row);
-	return true;
-}
-
-bool km_mesh_find(const struct km_mesh *mesh, const uint8_t *name, uint32_t name_size,
-		  struct km_mesh_row *row)
-{
-	return km_mesh_at(mesh, entry_named(mesh, name, name_size), row);
-}
-
-void km_mesh_answered(struct km_mesh *mesh, const uint8_t *name, uint32_t name_size)
-{
-	struct entry *entry = workload_at(mesh, entry_named(mesh, name, name_size));
-
-	if (entry)
-		answer(mesh, entry);
-}
-
-void km_mesh_tell(struct km_mesh *mesh, const uint8_t *name, uint32_t name_size)
-{
-	struct entry *entry = workload_at(mesh, entry_named(mesh, name, name_size));
-
-	if (entry)
-		entry->tell = true;
-}
-
-struct km_mesh_counts km_mesh_count(const struct km_mesh *mesh)
-{
-	return mesh->counts;
-}
-
-void km_mesh_watch(struct km_mesh *mesh, bool on)
-{
-	mesh->watching = on;
-}
-
-uint32_t km_mesh_moved(struct km_mesh *mesh, const uint8_t **addresses)
-{
-	uint32_t count = mesh->moved_count;
-
-	mesh->moved_count = 0;
-	*addresses = mesh->moved;
-	return count;
-}
-
-uint32_t km_mesh_id(const struct km_mesh *mesh, const uint8_t *name, uint32_t name_size)
-{
-	uint32_t id = entry_named(mesh, name, name_size);
-
-	return id == NONE ? 0 : mesh->entries[id]->id;
-}
-
-void km_mesh_set_id(struct km_mesh *mesh, const uint8_t *name, uint32_t name_size, uint32_t number)
-{
-	uint32_t hash = hash_bytes(mesh->seed, name, name_size);
-	uint32_t id = entry_with(mesh, hash, name, name_size);
-
-	if (id == NONE) {
-		if (!number)
-			return;
-		id = new_entry(mesh, only_a_name(hash, name, name_size));
-	}
-	mesh->ids += !!number - !!mesh->entries[id]->id;
-	mesh->entries[id]->id = number;
-	if (!number && mesh->entries[id]->shared == NONE)
-		free_entry(mesh, id);
-}
-
-uint32_t km_mesh_id_count(const struct km_mesh *mesh)
-{
-	return mesh->ids;
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a new stream is told of the workloads that are held. */
+/* What a new stream is told of the workloads that are held, and which of them are heard of. */
 #include "inner/entries.h"
 
 static uint32_t varint_size(uint32_t value)
@@ -120,4 +120,52 @@ uint32_t km_mesh_claims(const struct km_mesh *mesh, uint32_t *entry, uint8_t *to
 		at += one->version_size;
 	}
 	return at - to;
+}
+
+static void answer(struct km_mesh *mesh, struct entry *entry)
+{
+	mesh->counts.unclaimed -= entry->unclaimed;
+	entry->unclaimed = false;
+}
+
+static bool equal(struct km_bytes a, const uint8_t *at, uint32_t size)
+{
+	return a.size == size && !memcmp(a.at, at, size);
+}
+
+bool km_mesh_again(struct km_mesh *mesh, struct km_bytes name, struct km_bytes version,
+		   struct km_bytes raw)
+{
+	/* On the first stream nothing can come again, and looking for it would cost. */
+	uint32_t id = mesh->resumed ? entry_named(mesh, name.at, name.size) : NONE;
+	struct entry *entry = workload_at(mesh, id);
+
+	if (!entry || entry->tell)
+		return false;
+	const uint8_t *held = entry->bytes + (size_t)entry->addrs * ADDR;
+
+	if (!equal(version, held, entry->version_size) ||
+	    !equal(raw, held + entry->version_size, entry->raw_size)) {
+		entry->tell = true; /* it may come once more before the new one is taken */
+		return false;
+	}
+	answer(mesh, entry);
+	mesh->counts.again++;
+	return true;
+}
+
+void km_mesh_answered(struct km_mesh *mesh, const uint8_t *name, uint32_t name_size)
+{
+	struct entry *entry = workload_at(mesh, entry_named(mesh, name, name_size));
+
+	if (entry)
+		answer(mesh, entry);
+}
+
+void km_mesh_tell(struct km_mesh *mesh, const uint8_t *name, uint32_t name_size)
+{
+	struct entry *entry = workload_at(mesh, entry_named(mesh, name, name_size));
+
+	if (entry)
+		entry->tell = true;
 }

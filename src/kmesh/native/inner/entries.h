@@ -116,6 +116,21 @@ static inline struct entry *workload_at(const struct km_mesh *mesh, uint32_t id)
 	return entry && entry->shared != NONE ? entry : NULL;
 }
 
+static inline const uint8_t *entry_name(const struct entry *entry)
+{
+	return entry->bytes + entry->name_at;
+}
+
+/* mesh.c */
+void forget(struct km_mesh *mesh, struct entry *old);
+
+/* mesh_names.c: ids of entries, NONE when there is none. */
+uint32_t entry_with(const struct km_mesh *mesh, uint32_t hash, const uint8_t *name, uint32_t size);
+uint32_t entry_named(const struct km_mesh *mesh, const uint8_t *name, uint32_t size);
+uint32_t new_entry(struct km_mesh *mesh, struct entry *entry);
+void free_entry(struct km_mesh *mesh, uint32_t id);
+struct entry *only_a_name(uint32_t hash, const uint8_t *name, uint32_t size);
+
 /* mesh_parts.c */
 uint32_t take_shared(struct km_mesh *mesh, const uint8_t *at, uint32_t size);
 uint32_t take_profile(struct km_mesh *mesh, const uint8_t *at, uint32_t size);
