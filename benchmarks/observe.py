@@ -56,7 +56,7 @@ WAYS = {
 LOADS = tuple((mode, count) for mode in ("short", "keep") for count in (1, 100))
 CLIENT = "10.1.1.1"
 TARGET = f"{VIP}:{VIP_PORT}"
-RING = 1 << 20  # the default
+RING = 4 << 20
 
 
 class Plan(NamedTuple):
@@ -256,7 +256,7 @@ def idle(bench: Bench, plan: Plan) -> dict[str, Any]:
         bench.agent.client.enrol(bench.stage.namespace(), "Kubernetes//Pod/bench/client")
     known = plan.pods + len(SERVERS) + 1
     bench.agent.wait(lambda state: state["planner"]["pods"] == known)
-    time.sleep(1)
+    time.sleep(plan.report_s + 1)  # the first look at each of them
     return {**found, "pods": known, "many_pods_cores": bench.spent(plan.idle_s)}
 
 
