@@ -140,4 +140,6 @@ def _replace_class(text: str, title: str, name: str, fields: list[str], lies: li
     ]  # fmt: skip
     old = re.search(rf"class {title}\(NamedTuple\):.*?\n\n\n", text, re.DOTALL)
     assert old is not None
+    called = f"pack_{name} = lambda *values: {title}(*values).pack()"
+    text = re.sub(rf"^pack_{name} = .*", called, text, flags=re.MULTILINE)
     return text.replace(old[0], "\n".join(made) + "\n")

@@ -183,7 +183,7 @@ class Law:
             assert reason in {each[question] for each in allowed}, question
 
 
-def run(kernel: FakeKernel, steps: list[tuple[Change, bool]]) -> None:
+def run(kernel: FakeKernel, steps: list[tuple[Change, bool]], enough: Enough = never) -> None:
     model, law = Model(), Law(kernel)
     law.begin(model)
     law.settle()
@@ -193,6 +193,7 @@ def run(kernel: FakeKernel, steps: list[tuple[Change, bool]]) -> None:
         model.apply(change)
         if restart:
             law = Law(kernel)
+            law.enough = enough
             law.begin(model)
         else:
             law.feed(change)
@@ -220,6 +221,30 @@ def test_a_new_agent_never_opens_what_was_closed(steps: list[tuple[Change, bool]
     run(FakeKernel(), steps)
 
 
+def a_step_a_turn() -> bool:
+    return True
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.lists(st.tuples(changes(), st.just(True)), min_size=1, max_size=2))
+def test_a_new_agent_that_compiles_in_steps_goes_by_old_sets_until_the_flip(
+    steps: list[tuple[Change, bool]],
+) -> None:
+    run(FakeKernel(), steps, a_step_a_turn)
+
+
+@pytest.mark.parametrize("enough", [never, a_step_a_turn])
+def test_a_peer_whose_identity_changed_while_no_agent_ran_is_let_in_all_the_way(
+    enough: Enough,
+) -> None:
+    ours = Match(namespaces=(StringMatch("exact", "a"),))
+    allow = Authorization("a/p0", "a", PolicyScope.NAMESPACE, Action.ALLOW, (((ours,),),))
+    one, two = peer(0, Identity("t", "a", "one")), peer(0, Identity("t", "a", "two"))
+    known = Change({"a/p0": allow}, {one.uid: one})
+    changed = Change(workloads={two.uid: two})
+    run(FakeKernel(), [(known, False), (changed, True)], enough)
+
+
 @settings(deadline=None)
 @given(st.lists(st.tuples(changes(), st.just(False)), max_size=3), st.integers(0, 1 << 30))
 def test_faulty_tables_only_delay(steps: list[tuple[Change, bool]], seed: int) -> None:
@@ -238,7 +263,7 @@ def test_changes_that_meet_a_set_half_compiled_lead_to_the_newest(
     law.steer = Steering(
         Store("", "Kubernetes", "n1"), Segments(1 << 10), 1 << 10, rows=Segments(1 << 12)
     )
-    law.enough = lambda: True  # a step a turn
+    law.enough = a_step_a_turn
     law.begin(model)
     law.settle()
     allowed = [model.reasons()]
@@ -261,7 +286,7 @@ def test_the_old_set_holds_while_the_new_one_is_compiled_in_pieces() -> None:
     law.begin(model)
     law.settle()
     old = asked(law.kernel)
-    law.enough = lambda: True
+    law.enough = a_step_a_turn
     for count in (150, 100):  # the second while the first is compiled
         law.feed(Change({"a/p0": broad(count)}))
         for _ in range(300):

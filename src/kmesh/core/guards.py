@@ -256,10 +256,10 @@ class Guards:
             self._dirty = False
             flips = self._flips(wanted)
             self.sets.retire(self._contents(), now)
-        if self._adopted and flips:
+        if self._adopted and (flips or not ready):
             # The sets of the last agent have no rows for identities that came meanwhile.
-            self._adopted = False
-            return chain(due, ops, flips, self.peers.plan())
+            self._adopted = not ready
+            return chain(due, ops, flips, self.peers.plan() if ready else ())
         return chain(due, ops, self.peers.plan(), flips)
 
     def _wanted(self) -> dict[int, Content | None]:
