@@ -231,7 +231,7 @@ def test_the_state_file_may_be_lost_or_damaged_and_never_leads(
     assert agent.state()["state_file"]["found"] == found
     assert agent.row(pod)["enrolled"]
     assert dial(pod, "10.9.0.1", 80) == ONE
-    until(lambda: agent.held().like(before), lambda: (agent.held(), before))
+    until(lambda: agent.held().no_more_than(before), lambda: (agent.held(), before))
     # A pod that only the file knows is none.
     agent.kill()
     file.write_bytes(b'{"format":1,"parts":{"netns":{"77":"/run/netns/77"}}}')

@@ -70,7 +70,7 @@ def test_the_stream_is_cut_at_every_message(
         assert dialler.failures == []
         told = agent.audit()
         assert (told["differences"], told["exceptions"]) == ({}, [])
-        until(lambda: agent.held().like(before), lambda: (agent.held(), before))
+        until(lambda: agent.held().no_more_than(before), lambda: (agent.held(), before))
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ def test_a_full_disk_costs_the_state_file_alone(
         plane.apply(*mesh(1))
         until(lambda: dial(pod, OTHER, 80) == "10.1.0.3:8080", agent.tail)
         agent.until(lambda state: state["state_file"]["failed"] > failed + 1)
-        until(lambda: agent.held().like(before), lambda: (agent.held(), before))
+        until(lambda: agent.held().no_more_than(before), lambda: (agent.held(), before))
         # The next one finds nothing there, and takes over what the kernel has all the same.
         agent.kill()
         agent.start_synced()

@@ -47,6 +47,6 @@ def test_a_storm_of_restarts_leaves_nothing_behind(
         process.wait()
         assert dial(pod, "10.9.0.1", 80) == "10.1.0.1:8080"
     agent.start_synced()
-    until(lambda: agent.held().like(before), lambda: (agent.held(), before))
+    until(lambda: agent.held().no_more_than(before), lambda: (agent.held(), before))
     told = agent.audit()
     assert (told["differences"], told["exceptions"]) == ({}, [])

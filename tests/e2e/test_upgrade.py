@@ -155,7 +155,7 @@ def test_tables_of_another_layout_are_carried_over_in_both_directions(
             assert state["waits"] == []
     assert traffic.wrong == []
     assert running.kernel() == rows
-    until(lambda: running.held().like(held), lambda: (running.held(), held))
+    until(lambda: running.held().no_more_than(held), lambda: (running.held(), held))
 
 
 def test_the_same_layout_by_another_process_changes_programs_only(

@@ -93,7 +93,7 @@ def steady(marks: list[list[int]]) -> None:
     """Nothing grows from one look to the next: see Rig.held."""
     first, *later = (Held(*mark) for mark in marks)
     for mark in later:
-        assert mark.like(first), marks
+        assert mark.no_more_than(first), marks
         assert mark.resident_kib - first.resident_kib < GROWTH, marks
 
 
