@@ -22,6 +22,15 @@ ffi.set_source(
     sources=[str(path) for path in sorted(HERE.glob("*.c"))],
     include_dirs=[str(HERE), str(HERE.parent / "bpf_c")],
     libraries=["bpf"],
-    extra_compile_args=["-O2", "-fvisibility=hidden", "-Wall", "-Wextra", "-Wno-unused-parameter"],
+    # Vectorized copies of small structures wait for the stores before them: the scanner loses a
+    # seventh of its speed.
+    extra_compile_args=[
+        "-O2",
+        "-fno-tree-vectorize",
+        "-fvisibility=hidden",
+        "-Wall",
+        "-Wextra",
+        "-Wno-unused-parameter",
+    ],
     py_limited_api=True,
 )

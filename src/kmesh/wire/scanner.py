@@ -21,6 +21,9 @@ RECORD = Struct("=17I")
 assert RECORD.size == ffi.sizeof("struct km_scan_record")
 
 LONGEST = 4 << 20  # bytes of one resource: a workload has about 400
+# Not looked up for every piece.
+_feed, _buffer = lib.km_scan_feed, ffi.buffer
+_FULL, _GROW, _MALFORMED = lib.KM_SCAN_FULL, lib.KM_SCAN_GROW, lib.KM_SCAN_MALFORMED
 _RECORDS, _REFS, _PACKED = 1024, 4096, 512 << 10
 
 
@@ -68,8 +71,9 @@ class Buffers:
         """What the last call found."""
         if self._mesh is not None:
             self._mesh.take(self.state, data)
-        records = ffi.buffer(self._records, self.state.records_used * RECORD.size)
-        return Batch(data, records, ffi.buffer(self._packed, self.state.packed_used))
+        state = self.state
+        records = _buffer(self._records, state.records_used * RECORD.size)
+        return Batch(data, records, _buffer(self._packed, state.packed_used))
 
 
 class Scan:
@@ -115,17 +119,18 @@ class Scan:
         raise WireError(self._error)
 
     def _scan(self, data: bytes, start: int) -> Iterator[Batch]:
-        state, result = self._buffers.state, lib.KM_SCAN_FULL
-        while result in (lib.KM_SCAN_FULL, lib.KM_SCAN_GROW):
-            result = lib.km_scan_feed(state, data, start, len(data))
-            if result == lib.KM_SCAN_GROW:
+        state, result = self._buffers.state, _FULL
+        while result in (_FULL, _GROW):
+            result = _feed(state, data, start, len(data))
+            if result == _GROW:
                 self._buffers.grow()
                 continue
-            if state.records_used and result != lib.KM_SCAN_MALFORMED:
+            if result != _MALFORMED and state.records_used:
                 yield self._buffers.take(data)
-            self._offset += state.consumed - start
-            start = state.consumed
-        if result == lib.KM_SCAN_MALFORMED:
+            consumed = state.consumed
+            self._offset += consumed - start
+            start = consumed
+        if result == _MALFORMED:
             self._fail("malformed")
         if result == lib.KM_SCAN_TOO_LARGE:
             self._fail(f"a field of {state.need} bytes, at most {LONGEST} are read")
