@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 FIRST_SYNC = 60.0
 BUSY, IDLE = 0.1, 0.8  # seconds between looks
-OLDER = 10  # every so many looks also at what outlived the last ones
+OLDER = 2000  # rows, after which it looks also at what outlived the last looks
 
 
 class Looks:
     """When to look, by how much work was done in all."""
 
     def __init__(self) -> None:
-        self._seen = self._looks = 0
+        self._seen = self._older = 0
         self.wait = BUSY
 
     def after(self, work: int) -> int | None:
@@ -35,8 +35,10 @@ class Looks:
             self.wait = min(2 * self.wait, IDLE)
             return None
         self._seen, self.wait = work, BUSY
-        self._looks += 1
-        return 0 if self._looks % OLDER else 1
+        if work - self._older < OLDER:
+            return 0
+        self._older = work
+        return 1
 
 
 async def run(synced: anyio.Event, work: Callable[[], int]) -> None:
