@@ -57,3 +57,25 @@ def test_a_slice_does_not_look_at_every_range() -> None:
         for one in (found := dirty.next(16))[0]:
             dirty.planned(one, found[1])
     assert Watched.looks < 20 * count
+
+
+@given(st.lists(st.tuples(FRONTENDS, st.integers(0, 9)), max_size=6))
+def test_a_batch_is_past_when_all_that_was_dirty_by_then_was_planned(
+    steps: list[tuple[set[tuple[bytes, int]], int]],
+) -> None:
+    dirty, left = Dirty(), dict[int, set[tuple[bytes, int]]]()
+    for frontends, turns in steps:
+        dirty.add(frontends)
+        left[dirty.batch] = {one for one in frontends if one[1] == EXACT}
+        for _ in range(turns):
+            these, drops = dirty.next(2)
+            for one in these:
+                dirty.planned(one, drops)
+                for each in left.values():
+                    each.discard(one)
+        first_pass = set[tuple[bytes, int]]().union(*left.values())
+        others = {one for frontends, _ in steps for one in frontends} - first_pass
+        waits = any(one in dirty for one in others)  # ranges, and drops after them
+        for batch in left:
+            whole = not any(left[each] for each in left if each <= batch)
+            assert dirty.past(batch) == (whole and not waits)

@@ -24,7 +24,10 @@ from kmesh.tasks.writer import Writer
 from tests.core.meshes import DB, WEB, service, uid, workload
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Sequence
+
+    from kmesh.core.commands import Op
+    from kmesh.core.tables import Outcome
 
 pytestmark = pytest.mark.anyio
 
@@ -138,6 +141,41 @@ async def test_a_revision_is_reported_when_everything_of_it_is_in_the_kernel() -
         assert (found.revision, found.failures, found.refused) == (second, 0, 0)
         assert len(found.delays) == 2
         assert min(found.delays) >= 0
+
+
+class Followed(FakeKernel):
+    """Tables that call somebody after each batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.after: Callable[[], object] = int
+
+    def apply(self, ops: Sequence[Op]) -> Outcome:
+        outcome = super().apply(ops)
+        self.after()
+        return outcome
+
+
+async def test_a_revision_is_reported_though_others_never_stop_coming() -> None:
+    tables = Followed()
+    async with running(tables) as rig:
+        names = [f"default/{n}.default.svc.cluster.local" for n in range(9)]
+        services = [service(key, f"10.9.1.{n}") for n, key in enumerate(names)]
+        await rig.applied(rig.offer(*services, A))
+        sent, seen = itertools.count(), []
+
+        def more() -> None:
+            at = next(sent)
+            seen.append(rig.reports[-1][0].revision)
+            if at < 40:
+                rig.offer(workload(f"w{at}", f"10.2.0.{at}", of=names[at % 9]))
+
+        tables.after = more
+        last = rig.offer(workload("first", "10.2.1.1", of=names[0])) + 40
+        await rig.applied(last)
+        assert len(set(seen)) > 20, "not all at the end"
+        for revision, at in zip(seen, itertools.count(), strict=False):
+            assert revision >= at, "what was written is reported at once"
 
 
 async def test_what_waits_in_the_mailbox_is_part_of_the_revision() -> None:

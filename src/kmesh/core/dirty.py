@@ -51,15 +51,18 @@ class Dirty:
     """
 
     def __init__(self) -> None:
-        self._exact: dict[Frontend, None] = {}
+        self._exact: dict[Frontend, int] = {}
         self._cidrs = _Cidrs()
         self._to_drop = _Cidrs()
+        self.batch = 0
 
     def add(self, frontends: Iterable[Frontend]) -> None:
-        """These must be planned (again)."""
+        """These must be planned (again); ``batch`` counts the calls."""
+        self.batch += 1
+        batch = self.batch
         for frontend in frontends:
             if frontend[1] == EXACT:
-                self._exact[frontend] = None
+                self._exact.setdefault(frontend, batch)
             else:
                 self._cidrs.add(frontend)
 
@@ -74,6 +77,11 @@ class Dirty:
         self.discard(frontend)
         if not drops:
             self._to_drop.add(frontend)
+
+    def past(self, batch: int) -> bool:
+        """Whether all of this batch and those before it was planned since; ranges have no batch."""
+        oldest = next(iter(self._exact.values()), batch + 1)
+        return oldest > batch and not self._cidrs and not self._to_drop
 
     def next(self, most: int) -> tuple[list[Frontend], bool]:
         """At most so many frontends to plan next, and whether to drop as well as put."""

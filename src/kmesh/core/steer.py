@@ -192,6 +192,18 @@ class Steering:
         services = self._dirty_pods or (self.started and self._dirty)
         return not services and (not self.started or self.guards.idle())
 
+    @property
+    def batch(self) -> int:
+        """The number of what became known last, for ``past``."""
+        return self._dirty.batch
+
+    def past(self, batch: int) -> bool:
+        """Whether nothing is left to plan of what was known at this batch; what failed meanwhile
+        has a batch of its own."""
+        if not self.started:
+            return self.idle()
+        return self._dirty.past(batch) and not self._dirty_pods and self.guards.idle()
+
     def next_due(self) -> float | None:
         """When the next failed frontend or pod is to be tried again; None when there is none."""
         guards = self.guards.next_due()

@@ -49,6 +49,14 @@ class WriterStatistics(NamedTuple):
     delays: tuple[float, ...]
 
 
+class Waiting(NamedTuple):
+    """A response that is not answered yet; ``batch`` is the planner's when it knew all of it."""
+
+    revision: int
+    received: float
+    batch: int
+
+
 class Writer:
     """Tables are touched by ``run`` alone; everything else only leaves word."""
 
@@ -63,7 +71,9 @@ class Writer:
         self.mailbox: Mailbox[str, Workload | Service | None] = Mailbox()
         self._tables, self._report, self._clock = tables, report, clock
         self._policies: dict[str, Authorization | None] = {}
-        self._commits: deque[tuple[Commit, float]] = deque()
+        self._commits: list[tuple[Commit, float]] = []
+        self._waiting: deque[Waiting] = deque()
+        self._failed_at = 0
         self._asked: deque[Callable[[], None]] = deque()
         self._delays: deque[float] = deque(maxlen=KEPT_DELAYS)
         self.visible = Histogram()
@@ -163,14 +173,9 @@ class Writer:
             self.steering.put_policies([(name, self._policies.pop(name)) for name in some])
             if self._policies:
                 return True
-        whole = {commit.type_url for commit, _ in self._commits if commit.complete}
-        if not self.steering.started and ADDRESS in whole:
-            self.steering.start()
-        if AUTHORIZATION in whole:
-            self.steering.start_guarding()
-        now = self._clock()
+        self._number()
         try:
-            ops = self.steering.next_ops(now, lambda: time.thread_time() >= end)
+            ops = self.steering.next_ops(self._clock(), lambda: time.thread_time() >= end)
         except Full as full:
             await self._grow(full)
             return True
@@ -182,21 +187,34 @@ class Writer:
             if outcome.error is not None:
                 self._failures += 1
                 log.error("map write failed, kept the old row: %s", outcome.error)
-        elif self.steering.idle():
-            self._answer()
-            return False
-        return True
+                self._failed_at = self.steering.batch  # the rest of them is planned anew
+        self._answer()
+        return bool(ops) or not self.steering.idle()
+
+    def _number(self) -> None:
+        """All that came is known to the planner now."""
+        whole = {commit.type_url for commit, _ in self._commits if commit.complete}
+        if not self.steering.started and ADDRESS in whole:
+            self.steering.start()
+        if AUTHORIZATION in whole:
+            self.steering.start_guarding()
+        batch = self.steering.batch
+        self._waiting += [Waiting(commit.revision, at, batch) for commit, at in self._commits]
+        self._commits.clear()
 
     def _answer(self) -> None:
-        if not self._commits:
-            return
-        now = self._clock()
-        for _, received in self._commits:
-            self._delays.append(now - received)
-            self.visible.note(now - received)
-        self._revision = self._commits[-1][0].revision
-        self._commits.clear()
-        self._report(Applied(self._revision, self.steering.rejected()))
+        """Tell of the responses that are in the kernel, though others came after them."""
+        now, answered = self._clock(), None
+        while self._waiting:
+            first = self._waiting[0]
+            if not self.steering.past(max(first.batch, self._failed_at)):
+                break
+            answered = self._waiting.popleft()
+            self._delays.append(now - answered.received)
+            self.visible.note(now - answered.received)
+        if answered is not None:
+            self._revision = answered.revision
+            self._report(Applied(self._revision, self.steering.rejected()))
 
     async def _grow(self, full: Full) -> None:
         """Make the full table bigger, or refuse the frontend that did not fit."""
@@ -247,7 +265,8 @@ class Writer:
 
     def statistics(self) -> WriterStatistics:
         """For metrics and dumps."""
+        responses = len(self._commits) + len(self._waiting)
         return WriterStatistics(
             self._revision, self._ops, self._batches, self._failures, self._refused,
-            self._grown, len(self._asked), len(self._commits), tuple(self._delays),
+            self._grown, len(self._asked), responses, tuple(self._delays),
         )  # fmt: skip
