@@ -24,6 +24,7 @@ class GuardNames:
         self.identities: dict[Identity, int] = {}
         self._policies = Ids()
         self._known: dict[str, int] = {}
+        self._keys: dict[int, str] = {}
         self._identity_ids = Ids()
         self._ops: list[Op] = []
         self.counted = False
@@ -35,8 +36,8 @@ class GuardNames:
             (self._identity_ids if id_ & IDENTITY else self._policies).reserve(id_ & ~IDENTITY)
         for id_, name in names.items():
             if not id_ & IDENTITY:
-                self._policies.bind(name, id_)
-                self._known[name] = id_
+                if self._policies.bind(name, id_):
+                    self._known[name], self._keys[id_] = id_, name
             elif self._identity_ids.bind(name, id_ & ~IDENTITY):
                 self.identities[Identity(*name.split(SEPARATOR))] = id_ & ~IDENTITY
 
@@ -46,6 +47,7 @@ class GuardNames:
         if id_ is None:
             self.version += 1
             id_ = self._known[key] = self._policies.get(key)
+            self._keys[id_] = key
             self._name(id_, key)
             self._ops += [_count(id_, verdict) for verdict in Verdict]
         return id_
@@ -67,15 +69,15 @@ class GuardNames:
 
     def name(self, id_: int) -> str:
         """The policy behind an id, empty when it has none."""
-        return next((key for key, each in self._known.items() if each == id_), "")
+        return self._keys.get(id_, "")
 
     def policies(self) -> dict[int, str]:
         """Every policy that has an id, by it."""
-        return {id_: key for key, id_ in self._known.items()}
+        return dict(self._keys)
 
     def rows(self) -> dict[bytes, bytes]:
         """The rows of km_policy, by packed id."""
-        named = {id_: key for key, id_ in self._known.items()}
+        named = self.policies()
         named |= {id_ | IDENTITY: SEPARATOR.join(who) for who, id_ in self.identities.items()}
         return {id_.to_bytes(4, "little"): _packed(name) for id_, name in named.items()}
 
@@ -99,6 +101,7 @@ class GuardNames:
         for key in [key for key in self._known if key not in used]:
             self.version += 1
             id_ = self._known.pop(key)
+            del self._keys[id_]
             self._policies.drop(key)
             ops.append(Op(Phase.DROP_RULES, Drop(NAME, id_.to_bytes(4, "little")), None))
             ops += [
