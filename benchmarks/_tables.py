@@ -155,9 +155,9 @@ class Count:
             setattr(lib, name, call)
 
     def _counting(self, call: Callable[..., Any]) -> Callable[..., Any]:
-        def counted(*args: Any) -> Any:
+        def counted(*args: Any, **options: Any) -> Any:
             self.calls += 1
-            return call(*args)
+            return call(*args, **options)
 
         return counted
 
