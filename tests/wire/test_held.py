@@ -208,6 +208,17 @@ def test_a_refused_resource_that_comes_again_as_it_was_is_settled() -> None:
     assert client.session.refused == {}
 
 
+def test_one_that_is_first_held_by_the_response_that_refuses_it_is_settled_by_the_next() -> None:
+    client = Client(compact=True)
+    client.claims()
+    client.answer(pod("a"))
+    client.claims()
+    client.answer(bad("b"), pod("b"))
+    assert set(client.session.refused) == {uid("b")}
+    client.answer(pod("b"))
+    assert client.session.refused == {}
+
+
 @given(st.lists(st.integers(0, 800), min_size=1, max_size=12), st.integers(0, 800))
 def test_the_fewest_bytes_come_again(sizes: list[int], budget: int) -> None:
     client = Client(compact=True)

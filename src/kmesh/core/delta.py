@@ -162,6 +162,7 @@ class Session:
         self.changes.note(self._revision, [*names, *removed])
         taken = (held.changed_since(self._revision - 1) for held in self._held.values())
         self._note_refused(rejected, chain(names, removed, *taken))
+        held.refused(rejected)
         complete, held.awaited = held.awaited, False
         self._pending.append(
             _Pending(envelope.type_url, envelope.nonce, self._revision, complete, rejected, parts)
