@@ -314,6 +314,7 @@ static int parse_run(char **argv)
 		sizes[size_count++] = atoi(one);
 	for (char *one = strtok(argv[5], ","); one && target_count < MOST; one = strtok(NULL, ","))
 		targets[target_count++] = parse(one);
+	turn = getpid(); /* a balancer does not begin with the same server each time either */
 	for (uint32_t i = 0; i < size_count; i++)
 		if (!sizes[i] || sizes[i] > ROOM)
 			return -1;
