@@ -109,7 +109,6 @@ class Session:
         self.disconnected()
         requests, budget = [], self._budget
         for type_url, held in self._held.items():
-            held.refused(self.refused)
             claims = held.claim(budget, self.failing.keys())
             requests.append(Request(type_url, self._node, initial_versions=claims))
         return requests
