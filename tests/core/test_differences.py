@@ -13,7 +13,7 @@ from kmesh.core.commands import CIDR, ENROL, EXEMPT, GUARD, LINK, MATCH, OWN, PE
 from kmesh.core.differences import Wanted, compare
 from kmesh.core.model import Rejected, Resource
 from kmesh.core.pictures import pictures
-from kmesh.core.plan import Realised
+from kmesh.core.plan import Realised, frontend_of
 from kmesh.core.policy_index import Content
 from kmesh.core.row_names import describe
 from tests.core.meshes import WEB, service, uid, workload
@@ -131,8 +131,8 @@ def test_a_plan_that_is_not_what_is_desired() -> None:
     del node.kernel.tables[VIP][key]
     assert node.only()[:2] + node.only()[4:] == ("desired", "planned", "missing", "")
     other = key[:20] + (81).to_bytes(2, "little") + key[22:]
-    planner._keep(key, realised)
-    planner._keep(other, Realised(realised.target, realised.segment))
+    planner._keep(key, realised, frontend_of(key))
+    planner._keep(other, Realised(realised.target, realised.segment), frontend_of(other))
     node.kernel.tables[VIP] |= {key: row}
     kinds = {(each.first, each.kind) for each in node.diff()}
     assert kinds == {("desired", "unplanned"), ("planned", "missing")}

@@ -6,7 +6,7 @@ import os
 from errno import E2BIG, ENOSPC
 from itertools import groupby
 from struct import Struct
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from kmesh.abi.layout import (
     CIDR_SIZE,
@@ -212,10 +212,10 @@ class KernelTables:
         return counts
 
     def _apply(
-        self, kind: type, table: str, commands: Iterable[object]
+        self, kind: type, table: str, commands: Iterable[Any]
     ) -> tuple[int, BpfError | None]:
         if kind is Put:
-            rows = [(c.key, c.value) for c in commands if isinstance(c, Put)]
+            rows = [command[1:] for command in commands]
             if table in BATCHED:
                 return lib.update_many(self._plane.maps[table], rows, sealed=table == VIP)
             if table == LINK:
@@ -224,18 +224,17 @@ class KernelTables:
                 return _each(self._count, rows)
             return _each(lambda row: lib.update(self._plane.maps[table], *row), rows)
         if kind is Drop:
-            keys = [c.key for c in commands if isinstance(c, Drop)]
+            keys = [command[1] for command in commands]
             guards = self._plane.guards
             if table == LINK:
                 return _each(lambda key: guards.detach(int.from_bytes(key, "little")), keys)
             return _each(lambda key: lib.delete(self._plane.maps[table], key), keys)
         count = 0
         for command in commands:
-            if isinstance(command, WriteRows):
+            if type(command) is WriteRows:
                 start = command.base * ROW_SIZE
                 self._rows[start : start + len(command.rows)] = command.rows
             else:
-                assert isinstance(command, WriteSlots)
                 lib.put_slots(self._slots, command.base, command.slots, command.gen)
             count += 1
         return count, None
@@ -262,11 +261,13 @@ def exact(key: bytes, value: bytes, before: int) -> bool:
     return key[-16:] == covers.base and int.from_bytes(key[:4], "little") == covers.plen + before
 
 
+_WRITES: tuple[type, str] = (WriteSlots, "")
+
+
 def _kind(op: Op) -> tuple[type, str]:
-    command = op.command
-    if isinstance(command, WriteSlots | WriteRows):
-        return WriteSlots, ""
-    return type(command), command.table
+    command: Any = op.command
+    kind = type(command)
+    return (kind, command.table) if kind is Put or kind is Drop else _WRITES
 
 
 def _each(call: Callable[[Row], None], rows: Sequence[Row]) -> tuple[int, BpfError | None]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from math import gcd
 from struct import Struct
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kmesh.abi.layout import Reason
 from kmesh.core.addr import MAPPED, is_ipv4
@@ -16,7 +16,7 @@ from kmesh.core.rank import rank
 from kmesh.core.roster import Asked
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from kmesh.core.model import Port, Profile, Service, Workload
     from kmesh.core.roster import Chosen
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 SLOT_TAIL = Struct("<IHH")
 HEALTHY = int(Trait.HEALTHY)
 EXACT = 128
+RANKED = (Mode.STRICT, Mode.FAILOVER)
+# A member of an enumeration is looked up by a function of its own: ten times a name's time.
+BALANCED = Reason.BALANCED
+_NEW: Any = tuple.__new__  # a NamedTuple's own constructor takes three times as long
 MOST_SLOTS = 4096
 """Slots spent on one port for the sake of exact weights, unless there are more endpoints."""
 
@@ -48,16 +52,13 @@ def target_port(service: Service, port: Port, workload: Workload) -> int:
     """
     for membership in workload.memberships:
         if membership.service == service.key:
-            return target_of(port, membership.ports)
+            return by_number(membership.ports).get(port.service, port.target)
     return port.target
 
 
-def target_of(port: Port, own: tuple[Port, ...]) -> int:
-    """As ``target_port``, for endpoints with these ports of their own."""
-    for each in own:
-        if each.service == port.service:
-            return each.target
-    return port.target
+def by_number(ports: tuple[Port, ...]) -> dict[int, int]:
+    """Target ports by service port; of equal ones the first."""
+    return dict(reversed(ports))
 
 
 def endpoint_address(addresses: tuple[bytes, ...], ipv4: bool, families: Families) -> bytes | None:
@@ -83,6 +84,11 @@ class Endpoints:
     one.
     """
 
+    __slots__ = (
+        "_chosen", "_found", "_frontend", "_id_of", "_own", "_service", "_source", "_store",
+        "_whole", "_wrong_family",
+    )  # fmt: skip
+
     def __init__(
         self,
         store: Store,
@@ -97,54 +103,52 @@ class Endpoints:
         self._wrong_family = False
         self._found: list[tuple[Workload, bytes]] | None = None
         self._whole: list[bytes] | Reason | None = None
-        self._chosen = self._alike(select) if select is not None else None
+        self._own: dict[int, dict[int, int]] = {}
+        self._chosen = alike(service, frontend, source, select) if select is not None else None
 
-    def select(self, port: Port) -> Selection:
-        """The slots of one service port."""
+    def targets(self) -> Iterator[tuple[int, Selection]]:
+        """The service's ports by number, with the slots of each."""
         chosen = self._chosen
-        if chosen is not None:
-            if not chosen.slots:
-                reason = Reason.FAMILY if chosen.wrong_family else Reason.NO_ENDPOINT
-                return Selection(b"", 0, reason)
-            target = target_of(port, chosen.kinds[0][0])
-            if target and all(target_of(port, own) == target for own, _ in chosen.kinds[1:]):
-                return Selection(chosen.slots, target, Reason.BALANCED)
-        return self._one_by_one(port)
-
-    def _alike(self, select: Select) -> Chosen | None:
-        """The endpoints when neither rank nor weight tells them apart."""
-        service, (vip, plen) = self._service, self._frontend
-        if service.mode in (Mode.STRICT, Mode.FAILOVER):
-            return None
-        network, unhealthy = self._source.network, service.allow_unhealthy
-        asked = Asked(service.key, network, vip, plen == EXACT, unhealthy, service.families)
-        chosen = select(asked)
         if chosen is None:
-            return None
-        if not chosen.kinds:
-            return chosen
-        first = chosen.kinds[0][1]
-        alike = first and all(weight == first for _, weight in chosen.kinds[1:])
-        return chosen if alike else None
+            for port in self._service.ports:
+                yield port.service, self._one_by_one(port)
+        elif not chosen.slots:
+            reason = Reason.FAMILY if chosen.wrong_family else Reason.NO_ENDPOINT
+            for port in self._service.ports:
+                yield port.service, Selection(b"", 0, reason)
+        else:
+            slots = chosen.slots
+            first, *others = [by_number(own) for own, _ in chosen.kinds]
+            for port in self._service.ports:
+                number, target = port
+                target = first.get(number, target)
+                if target and all(own.get(number, port.target) == target for own in others):
+                    yield number, _NEW(Selection, (slots, target, BALANCED))
+                else:
+                    yield number, self._one_by_one(port)
+
+    def _target(self, port: Port, workload: Workload) -> int:
+        """As ``target_port``; the maps of ports are made once for each kind of workload."""
+        # Interned parts are compared by identity: hashing a tuple of tuples costs more than the
+        # whole look-up.
+        own = self._own.get(id(workload.memberships))
+        if own is None:
+            key = self._service.key
+            mine = next((each for each in workload.memberships if each.service == key), None)
+            own = self._own[id(workload.memberships)] = by_number(mine.ports) if mine else {}
+        return own.get(port.service, port.target)
 
     def _one_by_one(self, port: Port) -> Selection:
         if self._found is None:
             self._found = list(self._reachable(self._store, self._frontend))
-        # Interned parts are compared by identity: hashing a tuple of tuples costs more than the
-        # whole look-up.
-        targets: dict[int, int] = {}
-        for workload, _ in self._found:
-            key = id(workload.memberships)
-            if key not in targets:
-                targets[key] = target_port(self._service, port, workload)
-        ports = set(targets.values())
+        found = [(w, addr, self._target(port, w)) for w, addr in self._found]
+        ports = {candidate[2] for candidate in found}
         if len(ports) == 1 and 0 not in ports:
             if self._whole is None:
                 self._whole = self._slots([(w, addr, 0) for w, addr in self._found])
             return selection(self._whole, ports.pop())
-        found = [(w, addr, target_port(self._service, port, w)) for w, addr in self._found]
         found = [candidate for candidate in found if candidate[2]]
-        ports = {candidate[2] for candidate in found}
+        ports.discard(0)
         if len(ports) == 1:
             found = [(w, addr, 0) for w, addr, _ in found]
         return selection(self._slots(found), ports.pop() if len(ports) == 1 else 0)
@@ -177,7 +181,7 @@ class Endpoints:
     def _slots(self, found: list[tuple[Workload, bytes, int]]) -> list[bytes] | Reason:
         if not found:
             return Reason.FAMILY if self._wrong_family else Reason.NO_ENDPOINT
-        if self._service.mode in (Mode.STRICT, Mode.FAILOVER):
+        if self._service.mode in RANKED:
             found = self._nearest(found)
             if not found:
                 return Reason.STRICT_NO_LOCAL
@@ -206,11 +210,28 @@ class Endpoints:
         return [each for each in found if ranks[id(each[0].profile)][0] == best]
 
 
+def alike(service: Service, frontend: Frontend, source: Profile, select: Select) -> Chosen | None:
+    """The endpoints when neither rank nor weight tells them apart."""
+    if service.mode in RANKED:
+        return None
+    network, unhealthy = source.network, service.allow_unhealthy
+    exact = frontend[1] == EXACT
+    asked = (service.key, network, frontend[0], exact, unhealthy, service.families)
+    chosen = select(_NEW(Asked, asked))
+    if chosen is None or not chosen.kinds:
+        return chosen
+    first = chosen.kinds[0][1]
+    for _, weight in chosen.kinds:
+        if weight != first:
+            return None
+    return chosen if first else None
+
+
 def selection(slots: list[bytes] | Reason, port: int) -> Selection:
     """The answer for one port, from its slots or the reason why there are none."""
     if isinstance(slots, Reason):
         return Selection(b"", 0, slots)
-    return Selection(b"".join(slots), port, Reason.BALANCED)
+    return Selection(b"".join(slots), port, BALANCED)
 
 
 def apportion(weights: list[int]) -> list[int]:

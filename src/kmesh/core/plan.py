@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from kmesh.abi import check
 from kmesh.abi.layout import SLOT_SIZE, Cidr, CidrKey, Config, VipAction, pack_vip
 from kmesh.abi.layout import Vip as Record
-from kmesh.core.commands import CIDR, CONFIG, VIP, Drop, Op, Phase, Put, WriteRows, WriteSlots
+from kmesh.core.commands import CIDR, CONFIG, VIP, Drop, Op, Phase, Put, WriteSlots
 from kmesh.core.segments import Full, Segments
 
 if TYPE_CHECKING:
@@ -25,6 +25,10 @@ CONFIG_KEY = bytes(4)
 ANY_PORT, EVERYBODY = bytes(2), bytes(4)
 EXACT = 128
 _NEW: Any = tuple.__new__  # a NamedTuple's own constructor takes three times as long
+# A member of an enumeration is looked up by a function of its own: ten times a name's time.
+_BALANCE, _SLOTS = VipAction.BALANCE, Phase.SLOTS
+_PUT_OWN_PORT, _PUT_OWN_ANY_PORT = Phase.PUT_OWN_PORT, Phase.PUT_OWN_ANY_PORT
+_PUT_PORT, _PUT_ANY_PORT = Phase.PUT_PORT, Phase.PUT_ANY_PORT
 
 
 class Segment(NamedTuple):
@@ -76,13 +80,13 @@ class Planner:
                 self._gen = max(self._gen, segment.gen)
         if segment is not None:
             self._users[segment] = self._users.get(segment, 0) + 1
-        self._keep(key, Realised(target, segment))
+        self._keep(key, Realised(target, segment), frontend_of(key))
 
     def found(self, key: bytes, what: Realised | None, now: float) -> None:
         """A record is not in the kernel as it was written: none is there, or another."""
         old = self.records.get(key)
         if what is not None:
-            self._keep(key, what)
+            self._keep(key, what, frontend_of(key))
         elif old is not None:
             del self.records[key]
             self._forget(key)
@@ -144,21 +148,23 @@ class Planner:
 
     def done(self, op: Op, now: float) -> None:
         """An operation of a plan is in the kernel; ``now`` is seconds of a monotonic clock."""
-        command = op.command
-        if isinstance(command, WriteSlots | WriteRows):
+        command: Any = op.command
+        owner: Any = op.owner
+        kind = type(command)
+        if kind is not Put and kind is not Drop:
             return
-        if command.table == VIP and isinstance(command, Put):
-            key = command.key
+        table, key = command[0], command[1]
+        if table == VIP and kind is Put:
             old, new = self.records.get(key), self._pending.pop(key)
             if old is None:
                 self._promised -= 1
-                self._keep(key, new)
+                self._keep(key, new, owner)
             else:
                 self.records[key] = new
                 self._unlink(old, now)
-        elif command.table == VIP:
-            self._unlink(self.records.pop(command.key, None), now)
-            self._forget(command.key)
+        elif table == VIP:
+            self._unlink(self.records.pop(key, None), now)
+            self._forget(key)
         elif command.table == CIDR:
             cidr = CidrKey.unpack(command.key)
             change = self.cidrs.add if isinstance(command, Put) else self.cidrs.discard
@@ -182,13 +188,13 @@ class Planner:
     def _put(self, frontend: Frontend, key: bytes, target: Target, ops: list[Op]) -> None:
         segment, base, gen = None, 0, 0
         action, reason, service, port, slots, flags = target
-        if action == VipAction.BALANCE:
+        if action == _BALANCE:
             segment = self._by_content.get((service, slots))
             if segment is None:
                 segment = self._new_segment(service, slots)
                 base, gen = segment.base, segment.gen
                 write = _NEW(WriteSlots, (base, slots, gen))
-                ops.append(_NEW(Op, (Phase.SLOTS, write, frontend)))
+                ops.append(_NEW(Op, (_SLOTS, write, frontend)))
             base, gen = segment.base, segment.gen
             self._users[segment] = self._users.get(segment, 0) + 1
         self._pending[key] = _NEW(Realised, (target, segment))
@@ -200,13 +206,12 @@ class Planner:
     def _new_segment(self, service: int, slots: bytes) -> Segment:
         base = self.segments.take(len(slots) // SLOT_SIZE)
         self._gen = self._gen % 0xFFFF + 1
-        segment = Segment(base, self._gen, service, slots)
+        segment: Segment = _NEW(Segment, (base, self._gen, service, slots))
         self._by_content[service, slots] = segment
         return segment
 
-    def _keep(self, key: bytes, new: Realised) -> None:
+    def _keep(self, key: bytes, new: Realised, frontend: Frontend) -> None:
         self.records[key] = new
-        frontend = frontend_of(key)
         keys = self.frontends.get(frontend)
         if keys is None:
             self.frontends[frontend] = {key}
@@ -253,6 +258,11 @@ def order(ops: Iterable[Op]) -> list[Op]:
     return sorted(ops, key=_place)
 
 
+def by_phase(ops: Iterable[Op]) -> list[Op]:
+    """The same for operations of exact addresses alone, none of which hides another."""
+    return sorted(ops, key=lambda op: op[0])
+
+
 def _place(op: Op) -> int:
     phase, _, owner = op
     if phase == Phase.SLOTS or not isinstance(owner, tuple):
@@ -290,21 +300,14 @@ def frontend_of(key: bytes) -> Frontend:
     return key[:16], key[22]
 
 
-def _own(key: bytes) -> bool:
-    return key[16:20] != EVERYBODY
-
-
-def _any_port(key: bytes) -> bool:
-    return key[20:22] == ANY_PORT
-
-
 def _put_phase(key: bytes) -> Phase:
-    if _own(key):
-        return Phase.PUT_OWN_ANY_PORT if _any_port(key) else Phase.PUT_OWN_PORT
-    return Phase.PUT_ANY_PORT if _any_port(key) else Phase.PUT_PORT
+    any_port = key[20:22] == ANY_PORT
+    if key[16:20] != EVERYBODY:
+        return _PUT_OWN_ANY_PORT if any_port else _PUT_OWN_PORT
+    return _PUT_ANY_PORT if any_port else _PUT_PORT
 
 
 def _drop_phase(key: bytes) -> Phase:
-    if _own(key):
+    if key[16:20] != EVERYBODY:
         return Phase.DROP_OWN
-    return Phase.DROP_ANY_PORT if _any_port(key) else Phase.DROP_PORT
+    return Phase.DROP_ANY_PORT if key[20:22] == ANY_PORT else Phase.DROP_PORT

@@ -52,15 +52,17 @@ class Segments:
 
     def take(self, count: int) -> int:
         """First slot of a block for ``count`` slots; raises Full when there is none."""
-        wanted = order(count)
-        for level in range(wanted, self._top + 1):
-            if self._free[level]:
-                base = self._free[level].pop()
+        wanted = level = order(count)
+        free = self._free
+        while level <= self._top:
+            if free[level]:
+                base = free[level].pop()
                 while level > wanted:
                     level -= 1
-                    self._free[level].add(base + (1 << level))
+                    free[level].add(base + (1 << level))
                 self._used += 1 << wanted
                 return base
+            level += 1
         raise Full(self._table, max(2 * self.capacity, 2 << wanted))
 
     def reserve(self, base: int, count: int) -> bool:

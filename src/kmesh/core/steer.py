@@ -11,13 +11,13 @@ from math import inf
 from typing import TYPE_CHECKING, NamedTuple
 
 from kmesh.abi import layout
-from kmesh.abi.layout import SLOT_SIZE, Reason
+from kmesh.abi.layout import Reason
 from kmesh.core.adopt import bind, decode, decode_enrol, workloads
 from kmesh.core.commands import ROW
-from kmesh.core.dirty import Dirty
+from kmesh.core.dirty import EXACT, Dirty
 from kmesh.core.guards import Guards
 from kmesh.core.ids import Ids
-from kmesh.core.plan import Planner, frontend_of, order
+from kmesh.core.plan import Planner, by_phase, frontend_of, order
 from kmesh.core.pods import Pods, decode_pod
 from kmesh.core.render import Render, choose
 from kmesh.core.segments import Full, Segments, SegmentStatistics
@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from kmesh.core.tables import Found, FoundGuards, Outcome
 
 SLICE_FRONTENDS = 64
-SLICE_ENDPOINTS = 2000
+SLICE, LOOK = 48_000, 4000  # bytes of slots planned in one go, and between two looks at the clock
+PER_ROW = 200  # a row costs as much as so many bytes of slots
 FIRST_RETRY, LAST_RETRY = 0.05, 5.0
 
 
@@ -221,7 +222,7 @@ class Steering:
             return guards
         self._revive(now)
         if self.started and self._dirty:
-            ops = order(self._frontend_ops(enough))
+            ops = self._frontend_ops(enough)
             if ops or self._dirty:
                 return ops
         ops = self._pod_ops()
@@ -235,20 +236,24 @@ class Steering:
         if self._guarding:
             self.guards.report(outcome, now)
             return
+        of_pods, done = False, self.planner.done
         for op in ops[: outcome.done]:
-            if isinstance(op.owner, int):
+            if type(op.owner) is int:
+                of_pods = True
                 self.pods.done(op)
             else:
-                self.planner.done(op, now)
+                done(op, now)
         rest = ops[outcome.done :]
-        for owner in {op.owner for op in ops} - {op.owner for op in rest}:
-            self.failing.pop(owner, None)
+        if self.failing:
+            for owner in {op.owner for op in ops} - {op.owner for op in rest}:
+                self.failing.pop(owner, None)
         if rest:
+            of_pods = of_pods or any(isinstance(op.owner, int) for op in rest)
             self.planner.abandon(rest, now)
             for op in rest[1:]:
                 self.again(op.owner)
             self.fail(rest[0].owner, str(outcome.error), now)
-        if any(isinstance(op.owner, int) for op in ops):
+        if of_pods:
             self._new_views()
 
     def again(self, owner: Owner) -> None:
@@ -314,14 +319,18 @@ class Steering:
     def _frontend_ops(self, enough: Enough = never) -> list[Op]:
         frontends, drops = self._dirty.next(SLICE_FRONTENDS)
         ops: list[Op] = []
-        work = 0
-        for count, frontend in enumerate(frontends):
-            if count and (work > SLICE_ENDPOINTS or enough()):
-                break
-            self._bind(frontend)
-            rows = self._render.rows(frontend, self.pods.views)
+        render, views, unbound = self._render.rows, self.pods.views, self._unbound
+        work = looked = 0
+        for frontend in frontends:
+            if work - looked > LOOK:
+                if work > SLICE or enough():
+                    break
+                looked = work
+            if frontend in unbound:
+                self._bind(frontend)
+            rows = render(frontend, views)
             for target in rows.values():
-                work += len(target.slots) // SLOT_SIZE
+                work += len(target.slots) + PER_ROW
             try:
                 planned = self.planner.plan(frontend, rows, drops)
             except Full:
@@ -332,7 +341,7 @@ class Steering:
             self._dirty.planned(frontend, drops)
             if drops and not planned:
                 self.failing.pop(frontend, None)
-        return ops
+        return by_phase(ops) if frontends and frontends[0][1] == EXACT else order(ops)
 
     def _pod_ops(self) -> list[Op]:
         ops: list[Op] = []
@@ -343,7 +352,7 @@ class Steering:
                 self.failing.pop(cookie, None)
             ops += planned
         if set(self.pods.views) != views and self._mark_sensitive():
-            return order(self._frontend_ops())  # a view's records come before its pods
+            return self._frontend_ops()  # a view's records come before its pods
         self._dirty_pods.clear()
         return order(ops)
 
@@ -377,8 +386,6 @@ class Steering:
 
     def _bind(self, frontend: Frontend) -> None:
         """Before an adopted frontend is first planned: take its ids over from its rows."""
-        if frontend not in self._unbound:
-            return
         self._unbound.discard(frontend)
         services = [self.store.services[key] for key in self.store.claimants.get(frontend, ())]
         for key in self.planner.frontends.get(frontend, ()):

@@ -37,13 +37,14 @@ enum km_mesh_select_flag {
 
 /* Which endpoints a service has for clients on a network; see core/endpoints.py. */
 struct km_mesh_selection {
-	const uint8_t *slots; /* 24 bytes each, sorted: address, id, zeros */
 	uint32_t count;
 	uint32_t wrong_family;
-	uint32_t parts; /* how many different shared parts they have: 0 when more than fit here */
-	struct km_bytes ports[8]; /* for this service, as in a shared part */
-	uint32_t capacity[8];
+	uint32_t parts; /* how many different shared parts they have: 0 when more than 8 */
 	uint32_t last_id;
+	uint32_t kinds; /* bytes */
+	/* Slots of 24 bytes each, sorted: address, id, zeros. After them of each part capacity and
+	 * size of the ports that it has for this service, and those as they lie in a shared part. */
+	const uint8_t *slots;
 };
 
 /* node and cluster are those of this agent: its locality is that of the workloads there. */

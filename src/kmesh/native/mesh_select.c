@@ -53,21 +53,42 @@ static bool usable(const struct km_mesh *mesh, uint32_t id, const struct entry *
 	return !(shared_at(mesh, mesh->entries[owned->owner])->traits & POD);
 }
 
-static void note_part(const struct km_mesh *mesh, const struct entry *entry,
-		      const struct text *service, uint32_t *ids, struct km_mesh_selection *out)
+static void make_room(struct km_mesh *mesh, size_t size)
 {
-	const struct shared *shared = shared_at(mesh, entry);
+	if (size <= mesh->slots_room)
+		return;
+	mesh->slots_room = 2 * size;
+	mesh->slots = must(realloc(mesh->slots, mesh->slots_room));
+}
 
+static void note_part(const struct entry *entry, uint32_t *shareds,
+		      struct km_mesh_selection *out)
+{
 	for (uint32_t i = 0; i < out->parts; i++)
-		if (ids[i] == entry->shared)
+		if (shareds[i] == entry->shared)
 			return;
-	if (out->parts < PARTS) {
-		ids[out->parts] = entry->shared;
-		out->ports[out->parts] =
-			ports_for(&shared->part, service->part.bytes, service->part.size);
-		out->capacity[out->parts] = shared->capacity;
-	}
+	if (out->parts < PARTS)
+		shareds[out->parts] = entry->shared;
 	out->parts++;
+}
+
+static void put_kinds(struct km_mesh *mesh, const struct text *service, const uint32_t *shareds,
+		      struct km_mesh_selection *out)
+{
+	size_t used = (size_t)out->count * SLOT;
+
+	for (uint32_t i = 0; i < out->parts; i++) {
+		const struct shared *shared = pool_at(&mesh->shareds, shareds[i]);
+		struct km_bytes ports =
+			ports_for(&shared->part, service->part.bytes, service->part.size);
+		uint32_t head[2] = { shared->capacity, ports.size };
+
+		make_room(mesh, used + sizeof(head) + ports.size);
+		memcpy(mesh->slots + used, head, sizeof(head));
+		memcpy(mesh->slots + used + sizeof(head), ports.at, ports.size);
+		used += sizeof(head) + ports.size;
+	}
+	out->kinds = used - (size_t)out->count * SLOT;
 }
 
 static int by_bytes(const void *a, const void *b)
@@ -85,24 +106,16 @@ static void put_slot(struct km_mesh *mesh, uint32_t at, const uint8_t *addr, uin
 	memset(slot + ADDR + 4, 0, SLOT - ADDR - 4);
 }
 
-static void make_room(struct km_mesh *mesh, uint32_t count)
-{
-	if (count <= mesh->slots_room)
-		return;
-	mesh->slots_room = 2 * count;
-	mesh->slots = must(realloc(mesh->slots, (size_t)mesh->slots_room * SLOT));
-}
-
 void km_mesh_select(struct km_mesh *mesh, const uint8_t *service, uint32_t service_size,
 		    const uint8_t *network, uint32_t network_size, const uint8_t *vip,
 		    uint32_t flags, uint32_t last_id, struct km_mesh_selection *out)
 {
 	uint32_t key = pool_find(&mesh->texts, service, service_size);
-	uint32_t here = pool_find(&mesh->texts, network, network_size), parts[PARTS];
+	uint32_t here = pool_find(&mesh->texts, network, network_size), shareds[PARTS];
 	const struct list *members = key == NONE ? NULL : &text_at(mesh, key)->members;
 
 	memset(out, 0, sizeof(*out));
-	make_room(mesh, members ? members->count : 0);
+	make_room(mesh, members ? (size_t)members->count * SLOT : 0);
 	for (uint32_t i = 0; members && i < members->count; i++) {
 		uint32_t id = members->at[i];
 		struct entry *entry = mesh->entries[id];
@@ -121,14 +134,16 @@ void km_mesh_select(struct km_mesh *mesh, const uint8_t *service, uint32_t servi
 			entry->id = ++last_id;
 			mesh->ids++;
 		}
-		note_part(mesh, entry, text_at(mesh, key), parts, out);
+		note_part(entry, shareds, out);
 		put_slot(mesh, out->count++, addr, entry->id);
 	}
 	qsort(mesh->slots, out->count, SLOT, by_bytes);
-	out->slots = mesh->slots;
 	out->last_id = last_id;
 	if (out->parts > PARTS)
 		out->parts = 0;
+	else if (out->parts)
+		put_kinds(mesh, text_at(mesh, key), shareds, out);
+	out->slots = mesh->slots;
 }
 
 uint32_t km_mesh_members(const struct km_mesh *mesh, const uint8_t *service, uint32_t service_size,

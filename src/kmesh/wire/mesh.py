@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, MutableMapping
+from struct import Struct
 from typing import TYPE_CHECKING, Any
 
 from kmesh._native import ffi, lib
@@ -20,7 +21,7 @@ from kmesh.wire.table import Table
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from kmesh.core.model import Identity, Profile
+    from kmesh.core.model import Identity, Port, Profile
     from kmesh.core.roster import Asked
     from kmesh.wire.parts import Parts
 
@@ -32,6 +33,10 @@ _FAMILIES = {
     Families.IPV4_ONLY: lib.KM_SELECT_IPV4_ONLY,
     Families.IPV6_ONLY: lib.KM_SELECT_IPV6_ONLY,
 }
+_SELECTION = Struct("=5I")  # struct km_mesh_selection up to its pointer
+_KIND = Struct("=2I")
+# Not looked up for every service.
+_select, _EXACT, _UNHEALTHY = lib.km_mesh_select, lib.KM_SELECT_EXACT, lib.KM_SELECT_UNHEALTHY
 Part = Any  # of cffi: struct km_bytes
 
 
@@ -64,6 +69,8 @@ class Mesh:
         self._row = ffi.new("struct km_mesh_row *")
         self._part = ffi.new("struct km_bytes *")
         self._selection = ffi.new("struct km_mesh_selection *")
+        self._selected = ffi.buffer(self._selection, _SELECTION.size)
+        self._kinds: Table[bytes, tuple[tuple[tuple[Port, ...], int], ...]] = Table(_KEPT)
         self._kept: Table[str, tuple[int, Resource]] = Table(_KEPT)
         self.workloads = Workloads(self)
         self.members = Members(self)
@@ -232,19 +239,35 @@ class Mesh:
         """See Roster."""
         if self.ids.last > MOST >> 1:
             return None  # soon they go round
-        key, net, out = asked.service.encode(), asked.network.encode(), self._selection
-        flags = _FAMILIES.get(asked.families, 0)
-        flags |= asked.exact * lib.KM_SELECT_EXACT | asked.unhealthy * lib.KM_SELECT_UNHEALTHY
-        lib.km_mesh_select(
-            self.native, key, len(key), net, len(net), asked.vip, flags, self.ids.last, out
-        )
-        self.ids.took(out.last_id)
-        if out.count and not out.parts:
+        service, network, vip, exact, unhealthy, families = asked
+        key, net, out = service.encode(), network.encode(), self._selection
+        flags = _FAMILIES.get(families, 0)
+        if exact:
+            flags |= _EXACT
+        if unhealthy:
+            flags |= _UNHEALTHY
+        _select(self.native, key, len(key), net, len(net), vip, flags, self.ids.last, out)
+        count, wrong_family, parts, last, kinds = _SELECTION.unpack(self._selected)
+        self.ids.took(last)
+        if not count:
+            return Chosen(b"", (), bool(wrong_family))
+        if not parts:
             return None
-        ports, tables = packed.ports, self.parts.tables
-        kinds = [(ports(taken(out.ports[i]), tables), out.capacity[i]) for i in range(out.parts)]
-        slots = bytes(ffi.buffer(out.slots, 24 * out.count)) if out.count else b""
-        return Chosen(slots, tuple(kinds), bool(out.wrong_family))
+        end = 24 * count
+        found = bytes(ffi.buffer(out.slots, end + kinds))
+        key = found[end:]
+        known = self._kinds.get(key) or self._kinds.put(key, self._unpacked(key))
+        chosen: Chosen = _NEW(Chosen, (found[:end], known, bool(wrong_family)))
+        return chosen
+
+    def _unpacked(self, kinds: bytes) -> tuple[tuple[tuple[Port, ...], int], ...]:
+        """Of a selection: ports with the weight of those that have them."""
+        found, at = [], 0
+        while at < len(kinds):
+            capacity, size = _KIND.unpack_from(kinds, at)
+            at += _KIND.size + size
+            found.append((packed.ports(kinds[at - size : at], self.parts.tables), capacity))
+        return tuple(found)
 
 
 class Workloads(Mapping[str, Workload]):

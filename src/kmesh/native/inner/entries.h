@@ -83,8 +83,8 @@ struct km_mesh {
 	uint32_t node_size, cluster_size;
 	uint32_t stamp, ids;
 	struct km_mesh_counts counts;
-	uint8_t *slots; /* of the last selection */
-	uint32_t slots_room;
+	uint8_t *slots; /* of the last selection, with its kinds */
+	size_t slots_room;
 };
 
 static inline struct text *text_at(const struct km_mesh *mesh, uint32_t id)
