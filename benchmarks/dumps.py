@@ -2,87 +2,72 @@
 
     python -m benchmarks.dumps [--workloads N] [--repeat N] [--quick]
 
-The real handlers behind the real listener, asked over HTTP on 127.0.0.1 by another process, while a
-timer on the same loop notices every stall. Beside it the same objects are made and encoded at once:
-all of that time is one stall, and all of it lies in memory.
+A whole agent as users run it, asked over its socket by this process: what else runs in it belongs
+to the stalls that its own watcher of the loop tells. Beside it the same objects are made from the
+same compact store at once: all of that time is one stall, and all of it lies in memory.
 """
 
 from __future__ import annotations
 
 import argparse
 import gc
+import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any
 
-import anyio
-import anyio.to_thread
 import orjson
 
-from benchmarks import dataset, harness
-from benchmarks.render import Client
-from kmesh.config import parse
-from kmesh.core.changes import Changes
-from kmesh.core.events import ADDRESS
+from benchmarks import _scale, dataset, harness
+from benchmarks._goals import of_dumps
+from benchmarks._stage import Failed, Stage, privately
 from kmesh.core.model import Workload
-from kmesh.core.options import Listen
-from kmesh.core.store import Store
 from kmesh.core.views import upstream_service, upstream_workload
-from kmesh.tasks import dumps
-from kmesh.tasks.admin import LIMITS
-from kmesh.tasks.lag import Lag
-from kmesh.tasks.listener import Listener
+from kmesh.lab.interrupts import Interrupted, Interrupts
 from kmesh.wire.discovery import Decoder, ResponseReader
 from kmesh.wire.dump import dump
+from kmesh.wire.held import HeldMesh
+from kmesh.wire.mesh import Mesh
+from kmesh.wire.parts import Parts
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Mapping
 
+    from benchmarks._agent import Agent
     from kmesh.core.model import Resource
-    from kmesh.tasks.admin_context import Context
 
 AT_ONCE = "all at once"
 PIECE = 1 << 16
-PLAIN = "Accept: text/plain"
-WAYS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "upstream": ("/debug/config_dump/dual-engine", ()),
-    "upstream, a table": ("/debug/config_dump/dual-engine", (PLAIN,)),
-    "upstream, one namespace": (
-        "/debug/config_dump/dual-engine?namespace=payments-eu-007", ()
-    ),
-    "ztunnel": ("/config_dump", ()),
-    "resources": ("/debug/resources", ()),
-}  # fmt: skip
+FOR_PEOPLE = {"Accept": "text/plain"}
+DUAL, KERNEL = "/debug/config_dump/dual-engine", "/debug/config_dump/bpf/dual-engine"
+WAYS: dict[str, tuple[str, dict[str, str]]] = {
+    "upstream": (DUAL, {}),
+    "upstream, a table": (DUAL, FOR_PEOPLE),
+    "upstream, one namespace": (f"{DUAL}?namespace=payments-eu-007", {}),
+    "upstream, changes": (f"{DUAL}?since=0", {}),
+    "ztunnel": ("/config_dump", {}),
+    "resources": ("/debug/resources", {}),
+    "planned": ("/debug/planned", {}),
+    "kernel": (KERNEL, {}),
+    "kernel, a table": (KERNEL, FOR_PEOPLE),
+    "differences": ("/diff", {}),
+}
 
 
-def held(workloads: int) -> dict[str, Resource]:
+def held(workloads: int) -> Mapping[str, Resource]:
     """Resources as an agent keeps them after a response with all of them."""
-    entries = list(dataset.mesh(workloads, workloads // dataset.ENDPOINTS))
-    reader, found = ResponseReader(Decoder()), {}
-    raw = dataset.response(entries, "n")
+    mesh = Mesh(Parts())
+    store, reader = HeldMesh(mesh), ResponseReader(Decoder(mesh))
+    raw = dataset.response(list(dataset.mesh(workloads, workloads // dataset.ENDPOINTS)), "n")
     for at in range(0, len(raw), PIECE):
-        found.update((each.name, each) for each in reader.feed(raw[at : at + PIECE]))
+        store.put(reader.feed(raw[at : at + PIECE]))
     reader.finish()
-    return found
+    return store.view
 
 
-def context(resources: dict[str, Resource]) -> Context:
-    """What the handlers ask of an agent."""
-    store = Store()
-    store.apply((name, each.value) for name, each in resources.items())  # type: ignore[misc]
-    pods = SimpleNamespace(wanted={}, rows={})
-    session = SimpleNamespace(
-        held=lambda kind: resources if kind == ADDRESS else {}, changes=Changes()
-    )
-    writer = SimpleNamespace(steering=SimpleNamespace(store=store, pods=pods))
-    made = SimpleNamespace(session=session, writer=writer, config=parse([], {}))
-    return cast("Context", made)
-
-
-def whole(resources: dict[str, Resource]) -> int:
+def whole(resources: Mapping[str, Resource]) -> int:
     """Every object, then all of them as JSON: bytes."""
-    found = {"workloads": [], "services": []}
+    found: dict[str, list[dict[str, Any]]] = {"workloads": [], "services": []}
     for name in sorted(resources):
         resource = resources[name]
         is_workload = isinstance(resource.value, Workload)
@@ -91,63 +76,86 @@ def whole(resources: dict[str, Resource]) -> int:
     return len(orjson.dumps(found))
 
 
-def rss() -> int:
-    """Resident bytes at most since ``forget``."""
-    return harness.peak_rss()
-
-
-def forget() -> int:
-    """Let the most be what it is now; that."""
+def at_once(workloads: int, repeat: int) -> dict[str, float]:
+    """The same without an agent, in this process."""
+    resources, runs = held(workloads), []
     gc.collect()
-    Path("/proc/self/clear_refs").write_text("5")
-    return rss()
+    gc.freeze()
+    for _ in range(repeat):
+        before, start = forget("self"), time.thread_time()
+        size = whole(resources)
+        cpu = time.thread_time() - start
+        same = {"seconds": cpu, "cpu_s": cpu, "stall_ms": 1000 * cpu, "stall_cpu_ms": 1000 * cpu}
+        runs.append({**same, "bytes": size, "memory": peak("self") - before})
+    return middle(runs)
 
 
-async def measure(ask: Callable[[], Awaitable[int]], lag: Lag, repeat: int) -> dict[str, float]:
-    """Medians of some runs."""
+def forget(pid: int | str) -> int:
+    """Let a process's most resident bytes be what it has now; that."""
+    Path(f"/proc/{pid}/clear_refs").write_text("5")
+    return peak(pid)
+
+
+def peak(pid: int | str) -> int:
+    """Most resident bytes since ``forget``."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) << 10 for line in lines if line.startswith("VmHWM:"))
+
+
+def ask(agent: Agent, path: str, headers: dict[str, str]) -> int:
+    """Bytes of an answer. Raises Failed for another than 200."""
+    agent.client.request("GET", path, headers=headers)
+    answer, size = agent.client.getresponse(), 0
+    if answer.status != 200:
+        raise Failed(f"{path}: {answer.status} {answer.read().decode()}")
+    while piece := answer.read(1 << 20):
+        size += len(piece)
+    agent.client.close()
+    return size
+
+
+def measure(agent: Agent, way: str, repeat: int) -> dict[str, float]:
+    """Some runs of one way of asking."""
     runs = []
     for _ in range(repeat):
-        before = forget()
-        lag.statistics("bench")
-        start, cpu = time.monotonic(), time.thread_time()
-        size = await ask()
-        spent = time.monotonic() - start, time.thread_time() - cpu
-        stall = lag.statistics("bench")
-        runs.append((*spent, stall.recent, stall.recent_cpu, size, rss() - before))
-    names = ("seconds", "cpu", "stall", "stall_cpu", "bytes", "memory")
-    middle = zip(names, zip(*runs, strict=True), strict=True)
-    return {name: harness.median(values) for name, values in middle}
+        numbers: dict[str, float] = {}
+        before = forget(agent.process.pid)
+        with _scale.watched(agent, numbers):
+            start = time.monotonic()
+            size = ask(agent, *WAYS[way])
+            seconds = time.monotonic() - start
+        memory = peak(agent.process.pid) - before
+        runs.append({**numbers, "seconds": seconds, "bytes": size, "memory": memory})
+    return middle(runs)
 
 
-async def run(resources: dict[str, Resource], repeat: int) -> dict[str, dict[str, float]]:
-    """Every way of asking."""
-    client, lag, results = Client(), Lag(), {}
-    listener = Listener(
-        "admin API", Listen("127.0.0.1", 0), dumps.routes(context(resources)), LIMITS
-    )
-    try:
-        async with anyio.create_task_group() as tasks:
-            await tasks.start(listener.run)
-            tasks.start_soon(lag.run)
-            gc.freeze()
-            for way, (path, headers) in WAYS.items():
-                url = f"http://{listener.listening[0]}{path}"
+def middle(runs: list[dict[str, float]]) -> dict[str, float]:
+    """Medians, but of the stalls the longest."""
+    found = {name: harness.median([run[name] for run in runs]) for name in runs[0]}
+    return found | {name: max(run[name] for run in runs) for name in ("stall_ms", "stall_cpu_ms")}
 
-                async def ask(url: str = url, headers: tuple[str, ...] = headers) -> int:
-                    return await anyio.to_thread.run_sync(client.ask, url, headers)
 
-                results[way] = await measure(ask, lag, repeat)
+def everything(stage: Stage, workloads: int, repeat: int) -> dict[str, Any]:
+    """Every way of asking one agent."""
+    put = _scale.large(workloads, workloads // dataset.ENDPOINTS)
+    with _scale.world(stage, "dumps", put, {}) as one:
+        found = {way: measure(one.agent, way, repeat) for way in WAYS}
+    return {"workloads": workloads, "dumps": found, "at_once": at_once(workloads, repeat)}
 
-            async def at_once() -> int:
-                size = whole(resources)
-                await anyio.sleep(0.05)  # the timer must have its turn to see it
-                return size
 
-            results[AT_ONCE] = await measure(at_once, lag, repeat)
-            tasks.cancel_scope.cancel()
-    finally:
-        client.close()
-    return results
+def show(results: dict[str, Any]) -> None:
+    """The table, and which goals were met."""
+    base = results["at_once"]["cpu_s"]
+    rows = [
+        [way, f"{one['seconds']:.2f}", f"{one['cpu_s']:.2f}", f"{one['cpu_s'] / base:.2f}",
+         f"{one['stall_ms']:.1f}", f"{one['stall_cpu_ms']:.1f}",
+         f"{one['bytes'] / 1e6:.1f}", f"{one['memory'] / 1e6:+.1f}"]
+        for way, one in [*results["dumps"].items(), (AT_ONCE, results["at_once"])]
+    ]  # fmt: skip
+    columns = ["dump", "s", "CPU s", "x at once", "longest stall ms", "own ms", "MB", "memory MB"]
+    harness.show(f"dumps of an agent with {results['workloads']:,} workloads", columns, rows)
+    goals = [[one.what, one.wanted, one.found, one.verdict] for one in of_dumps(results)]
+    harness.show("goals", ["goal", "wanted", "found", "verdict"], goals)
 
 
 def main() -> None:
@@ -155,21 +163,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--workloads", type=int, default=100_000)
     parser.add_argument("--repeat", type=int, default=3)
-    parser.add_argument("--quick", action="store_true", help="5,000 workloads, once")
+    parser.add_argument("--quick", action="store_true", help="2,000 workloads, once")
     args = parser.parse_args()
-    count, repeat = (5000, 1) if args.quick else (args.workloads, args.repeat)
-    resources = held(count)
-    results = anyio.run(run, resources, repeat, backend_options={"use_uvloop": True})
-    base = results[AT_ONCE]["cpu"]
-    rows = [
-        [way, f"{one['seconds']:.2f}", f"{one['cpu']:.2f}", f"{one['cpu'] / base:.2f}",
-         f"{1000 * one['stall']:.1f}", f"{1000 * one['stall_cpu']:.1f}",
-         f"{one['bytes'] / 1e6:.1f}", f"{one['memory'] / 1e6:+.1f}"]
-        for way, one in results.items()
-    ]  # fmt: skip
-    columns = ["dump", "s", "CPU s", "x at once", "longest stall ms", "own ms", "MB", "memory MB"]
-    harness.show(f"dumps: {count:,} workloads", columns, rows)
-    print(harness.save("dumps", {"workloads": count, "dumps": results}))
+    privately("benchmarks.dumps")
+    count, repeat = (2000, 1) if args.quick else (args.workloads, args.repeat)
+    interrupts = Interrupts()
+    try:
+        with interrupts.raised(), Stage(interrupts.held) as stage:
+            results = everything(stage, count, repeat)
+    except Interrupted as signal:
+        sys.exit(f"stopped by {signal}; everything was removed")
+    show(results)
+    print(harness.save("dumps", results))
 
 
 if __name__ == "__main__":

@@ -25,11 +25,11 @@ def test_against_everything_that_ever_changed(
     if found is None:
         assert len(later) > most or len([n for ns in batches for n in ns]) > most
     else:
-        assert found == set(later)
+        assert set(found) == set(later)
     if len(later) <= most - 4:
         assert found is not None
 
 
 def test_nothing_has_happened() -> None:
-    assert Changes().since(0) == set()
+    assert set(Changes().since(0) or "none") == set()
     assert Changes().since(1) is None

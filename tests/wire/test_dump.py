@@ -6,12 +6,15 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from kmesh.controlplane import file, resources
 from kmesh.core.events import ADDRESS
 from kmesh.core.model import Rejected, Resource
 from kmesh.wire import convert
 from kmesh.wire.dump import dump
+from kmesh.wire.fields import FIXED32, FIXED64, LEN, VARINT, fields, gathered
 from kmesh.wire.gen.istio import workload as wds
 from tests.wire.messages import field
 from tests.wire.reading import value
@@ -175,3 +178,34 @@ def test_objects_are_entries_of_a_mesh_file() -> None:
     rows = {name: value(one.raw) for name, one in entries.items()}
     workload, service = convert.address(FULL_WORKLOAD), convert.address(FULL_SERVICE)
     assert rows == {"u": workload, "ns/h": service}
+
+
+parts = st.one_of(
+    st.tuples(st.just(VARINT), st.integers(0, 2**64 - 1)),
+    st.tuples(st.just(LEN), st.binary(max_size=200)),
+    st.tuples(st.just(FIXED32), st.binary(min_size=4, max_size=4)),
+    st.tuples(st.just(FIXED64), st.binary(min_size=8, max_size=8)),
+)
+
+
+def varint(value: int) -> bytes:
+    more = value >> 7
+    return bytes([value & 127 | 128]) + varint(more) if more else bytes([value])
+
+
+@given(st.lists(st.tuples(st.sampled_from((1, 2, 15, 16, 27, 2047, 2048, 70_000)), parts)))
+def test_what_is_read_at_once_is_what_is_read_one_by_one(
+    message: list[tuple[int, tuple[int, Any]]],
+) -> None:
+    raw = b""
+    for tag, (kind, what) in message:
+        size = varint(len(what)) if kind == LEN else b""
+        raw += varint(tag << 3 | kind) + size + (varint(what) if kind == VARINT else what)
+    numbers: dict[int, int] = {}
+    bodies: dict[int, list[bytes]] = {}
+    for each in fields(raw):
+        if each.kind == VARINT:
+            numbers[each.tag] = each.number
+        else:
+            bodies.setdefault(each.tag, []).append(each.body)
+    assert gathered(raw) == (numbers, bodies)

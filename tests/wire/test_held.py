@@ -84,6 +84,12 @@ answers = st.tuples(
 )
 
 
+def since_revision(client: Client, revision: int) -> set[str]:
+    found = client.session.changes.since(revision)
+    assert found is not None
+    return set(found)
+
+
 @given(st.lists(answers, max_size=8))
 def test_a_session_holds_alike(script: list[tuple[list[bytes], list[str], bool]]) -> None:
     compact, plain = both()
@@ -106,14 +112,10 @@ def test_a_session_holds_alike(script: list[tuple[list[bytes], list[str], bool]]
         counts = [one.session.statistics()[ADDRESS] for one in (compact, plain)]
         assert counts[0] == counts[1]
         for since in revisions:
-            changed = [one.session.changes.since(since) for one in (compact, plain)]
-            assert changed[0] is not None
-            assert changed[1] is not None
+            changed = [since_revision(one, since) for one in (compact, plain)]
             known = {WEB, *removed, *held[1]}
             assert changed[0] & known <= changed[1] & known
-        latest = compact.session.changes.since(revisions[-1])
-        assert latest is not None
-        assert news | set(removed) <= latest
+        assert news | set(removed) <= since_revision(compact, revisions[-1])
         revisions.append(compact.session.changes.revision)
         if again:
             claims = [one.claims() for one in (compact, plain)]
@@ -179,11 +181,11 @@ def test_what_comes_again_on_a_new_stream_as_it_is_is_heard_of_and_no_news() -> 
     assert len(left) > 2
     assert client.answer(*map(pod, NAMES)) == (False, set(), True)
     assert client.mesh.taken == taken
-    assert client.session.changes.since(revision) == set()
+    assert since_revision(client, revision) == set()
     assert client.session.statistics()[ADDRESS].resources == 2 * len(NAMES)
     client.claims()
     assert client.answer(pod("a", "v2"), *map(pod, NAMES[1:])) == (True, set(), True)
-    assert client.session.changes.since(revision) == {uid("a")}
+    assert since_revision(client, revision) == {uid("a")}
     assert client.session.held(ADDRESS)[uid("a")].version == "v2"
 
 

@@ -3,12 +3,35 @@
 from __future__ import annotations
 
 from collections import deque
+from itertools import chain, takewhile
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
 MOST = 1 << 16
+
+
+def each(names: Iterable[str]) -> Iterator[str]:
+    """Names of something that may change meanwhile, as they are when their turn comes; those of a
+    dict are copied."""
+    return iter(list(names) if isinstance(names, dict) else names)
+
+
+class Changed:
+    """Names that changed after a revision, some of them twice; to be iterated as often as one
+    likes. Those that ``others`` know are found when their turn comes: there may be 100,000."""
+
+    def __init__(
+        self,
+        revision: int,
+        own: tuple[str, ...],
+        others: tuple[Callable[[int], Iterable[str]], ...],
+    ) -> None:
+        self._revision, self._own, self._others = revision, own, others
+
+    def __iter__(self) -> Iterator[str]:
+        return chain(self._own, *(changed(self._revision) for changed in self._others))
 
 
 class Changes:
@@ -18,7 +41,7 @@ class Changes:
     def __init__(
         self, most: int = MOST, others: Iterable[Callable[[int], Iterable[str]]] = ()
     ) -> None:
-        self._others = list(others)
+        self._others = tuple(others)
         self._log: deque[tuple[int, str]] = deque(maxlen=most)
         self._forgotten = 0
         self.revision = 0
@@ -32,16 +55,10 @@ class Changes:
                 self._forgotten = log[0][0]
             log.append((revision, name))
 
-    def since(self, revision: int) -> set[str] | None:
+    def since(self, revision: int) -> Changed | None:
         """Names that changed after a revision; None when that is not known any more, or when the
         revision has not been yet."""
         if not self._forgotten <= revision <= self.revision:
             return None
-        found: set[str] = set()
-        for changed, name in reversed(self._log):
-            if changed <= revision:
-                break
-            found.add(name)
-        for changed_since in self._others:
-            found.update(changed_since(revision))
-        return found
+        newer = takewhile(lambda entry: entry[0] > revision, reversed(self._log))
+        return Changed(revision, tuple([name for _, name in newer]), self._others)

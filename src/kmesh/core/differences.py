@@ -7,7 +7,7 @@ changed is not a difference, and what the writer has not come to yet is told as 
 
 from __future__ import annotations
 
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from kmesh.abi.layout import SLOT_SIZE
@@ -29,6 +29,7 @@ from kmesh.core.apart import (
     how,
 )
 from kmesh.core.audit import Kind, Sweep
+from kmesh.core.changes import each
 from kmesh.core.commands import VIP, Drop, Put
 from kmesh.core.guard_differences import guarded
 from kmesh.core.model import Rejected
@@ -95,20 +96,19 @@ def resources(steering: Steering, wanted: Wanted) -> Iterator[Step]:
     yield Step(RESOURCES, len(refused), refused)
     yield from _held(
         wanted.address, lambda name: store.workloads.get(name) or store.services.get(name),
-        lambda: [*store.workloads, *store.services], wanted.waits,
+        lambda: chain(each(store.workloads), each(store.services)), wanted.waits,
     )  # fmt: skip
     policies = steering.guards.index.policies
-    yield from _held(wanted.policies, policies.get, lambda: list(policies), wanted.waits)
+    yield from _held(wanted.policies, policies.get, lambda: each(policies), wanted.waits)
 
 
 def _held(
     held: Mapping[str, Resource],
     desired: Callable[[str], object],
-    known: Callable[[], list[str]],
+    known: Callable[[], Iterator[str]],
     waits: Callable[[], bool],
 ) -> Iterator[Step]:
-    for names, extra in ((list(held), False), (known(), True)):
-        left = iter(names)
+    for left, extra in ((each(held), False), (known(), True)):
         while some := list(islice(left, SLICE)):
             found = []
             for name in some:

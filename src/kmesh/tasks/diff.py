@@ -10,8 +10,10 @@ from aiohttp import web
 
 from kmesh.core.differences import Wanted, compare
 from kmesh.core.events import ADDRESS, AUTHORIZATION
+from kmesh.core.model import Service, Workload
 from kmesh.tasks.filters import BadFilter, number
 from kmesh.tasks.stream import endless, send
+from kmesh.wire.held import passing
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -25,9 +27,8 @@ MOST = 10_000  # differences that are shown; all are counted
 def routes(context: Context) -> list[web.RouteDef]:
     """GET /diff."""
     session, writer = context.session, context.writer
-    wanted = Wanted(
-        session.held(ADDRESS), session.held(AUTHORIZATION), session.refused, writer.waits
-    )
+    address = passing(session.held(ADDRESS), Workload, Service)
+    wanted = Wanted(address, session.held(AUTHORIZATION), session.refused, writer.waits)
 
     async def found(left: int) -> AsyncIterator[bytes]:
         """Lines as they are found; an empty one shows that it goes on."""

@@ -7,6 +7,7 @@ The header Kmesh-Revision tells the revision to ask with next time (``?since=``)
 from __future__ import annotations
 
 from base64 import b64encode
+from collections.abc import ItemsView
 from itertools import islice
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from kmesh.bpf.connections import connections
 from kmesh.core import columns
 from kmesh.core.addr import host_port
 from kmesh.core.config_view import settings
+from kmesh.core.endpoints import HEALTHY
 from kmesh.core.events import ADDRESS, AUTHORIZATION
 from kmesh.core.model import Authorization, Service, Workload
 from kmesh.core.views import (
@@ -30,14 +32,15 @@ from kmesh.core.views import (
 )
 from kmesh.errors import BpfError
 from kmesh.tasks.filters import Asked, asked, chosen, last_part
-from kmesh.tasks.stream import More, endless, listed, stream
+from kmesh.tasks.stream import More, endless, in_order, listed, stream
 from kmesh.wire.dump import dump
+from kmesh.wire.held import passing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from kmesh.bpf.load import DataPlane
-    from kmesh.core.model import Resource
+    from kmesh.core.model import Membership, Resource
     from kmesh.tasks.admin_context import Context
 
     Rows = Iterator[bytes | None]
@@ -45,7 +48,6 @@ if TYPE_CHECKING:
 WRONG_MODE = b"\tInvalid Client Mode\n"
 NO_CONNECTIONS = b'{"inbound":[],"outbound":[]}'
 AT_ONCE = 128  # endpoints of a service in one piece
-KINDS = (Workload, Service, Authorization)
 TABLES = (
     (Workload, ("NAME", "NAMESPACE", "ADDRESSES", "PROTOCOL", "STATUS")),
     (Service, ("NAME", "NAMESPACE", "HOSTNAME", "VIPS")),
@@ -138,14 +140,12 @@ class Dumps:
             return orjson.dumps({"name": resource.name, "version": resource.version, "raw": raw})
 
         yield b"{"
-        for i, (kind, held) in enumerate(
-            (("address", self._address), ("authorization", self._policies))
-        ):
+        for key, kinds in (("address", (Workload, Service)), ("authorization", (Authorization,))):
             found = (
                 None if resource is None else row(resource)
-                for resource in chosen(held, KINDS, wanted)
-            )  # fmt: skip
-            yield from listed(kind, found, first=not i)
+                for resource in chosen(self._held(*kinds), kinds, wanted)
+            )
+            yield from listed(key, found, first=key == "address")
         yield from self._gone(wanted)
         yield b"}\n"
 
@@ -160,8 +160,9 @@ class Dumps:
             yield from columns.table(header, rows)
             yield b"\n"
 
-    def _held(self, kind: type) -> Mapping[str, Resource]:
-        return self._policies if kind is Authorization else self._address
+    def _held(self, *kinds: type) -> Mapping[str, Resource]:
+        held = self._policies if kinds == (Authorization,) else self._address
+        return passing(held, *kinds)
 
     def _rows(
         self,
@@ -175,18 +176,19 @@ class Dumps:
 
     def _services(self, wanted: Asked) -> Rows:
         """A service and its endpoints, some at a time: one may have all workloads."""
-        for resource in chosen(self._address, (Service,), wanted, last_part):
+        for resource in chosen(self._held(Service), (Service,), wanted, last_part):
             if resource is None:
                 yield None
                 continue
-            members = self._context.writer.steering.store.members.get(resource.name, {})
+            members = self._context.writer.steering.store.members.get(resource.name, {}).items()
             yield orjson.dumps(dump(resource))[:-1] + b',"endpoints":{'
-            names, comma = iter(list(members)), b""
-            while some := list(islice(names, AT_ONCE)):
+            rows, comma = iter(list(members) if isinstance(members, ItemsView) else members), b""
+            while some := list(islice(rows, AT_ONCE)):
                 found = {
-                    uid: _endpoint(workload, resource.name)
-                    for uid in some
-                    if (workload := members.get(uid)) is not None
+                    uid: _endpoint(uid, member, bool(row.traits & HEALTHY))
+                    for uid, row in some
+                    for member in row.memberships
+                    if member.service == resource.name
                 }
                 if found:
                     yield More(comma + orjson.dumps(found)[1:-1])
@@ -197,11 +199,13 @@ class Dumps:
         """Names that changed and are not held any more."""
         if wanted.names is not None:
             gone = (
-                orjson.dumps(name)
-                for name in sorted(wanted.names)
-                if name not in self._address and name not in self._policies
+                None if name is None or self._has(name) else orjson.dumps(name)
+                for name in in_order(wanted.names)
             )
             yield from listed("removed", gone)
+
+    def _has(self, name: str) -> bool:
+        return name in self._address or name in self._policies
 
     def _pods(self, wanted: Asked) -> dict[str, int]:
         """The enrolled pods that are wanted, with their cookies."""
@@ -258,12 +262,11 @@ def _policy(shape: Callable[[Authorization], dict[str, Any]]) -> Callable[[Resou
     return render
 
 
-def _endpoint(workload: Workload, service: str) -> dict[str, Any]:
-    found = next((each for each in workload.memberships if each.service == service), None)
+def _endpoint(uid: str, member: Membership, healthy: bool) -> dict[str, Any]:
     return {
-        "workloadUid": workload.uid,
-        "port": {str(port.service): port.target for port in found.ports} if found else {},
-        "status": "Healthy" if workload.traits & 1 else "Unhealthy",
+        "workloadUid": uid,
+        "port": {str(port.service): port.target for port in member.ports},
+        "status": "Healthy" if healthy else "Unhealthy",
     }
 
 

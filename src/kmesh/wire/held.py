@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from kmesh._native import lib
 from kmesh.core.held import Held, TypeStatistics
-from kmesh.core.model import Resource
+from kmesh.core.model import Resource, Workload
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -92,10 +92,10 @@ class HeldMesh(Held):
 
 
 class Everything(Mapping[str, Resource]):
-    """Name to resource; those of workloads are made when they are asked for."""
+    """Name to resource; those of workloads are made when they are asked for, and some kept."""
 
-    def __init__(self, rest: Mapping[str, Resource], mesh: Mesh) -> None:
-        self._rest, self._mesh = rest, mesh
+    def __init__(self, rest: Mapping[str, Resource], mesh: Mesh, *, keep: bool = True) -> None:
+        self._rest, self._mesh, self._keep = rest, mesh, keep
 
     def __getitem__(self, name: str) -> Resource:
         found = self.get(name)
@@ -105,7 +105,14 @@ class Everything(Mapping[str, Resource]):
 
     def get(self, name: str, default: Resource | None = None) -> Resource | None:  # type: ignore[override]
         """As of any mapping, without an exception on the way."""
-        return self._rest.get(name) or self._mesh.resource(name) or default
+        return self._rest.get(name) or self._mesh.resource(name, keep=self._keep) or default
+
+    def of(self, kinds: tuple[type, ...]) -> Mapping[str, Resource]:
+        """See ``passing``."""
+        if Workload not in kinds:
+            return self._rest
+        rest = {} if kinds == (Workload,) else self._rest
+        return Everything(rest, self._mesh, keep=False)
 
     def __contains__(self, name: object) -> bool:
         return name in self._rest or name in self._mesh.workloads
@@ -115,6 +122,11 @@ class Everything(Mapping[str, Resource]):
 
     def __len__(self) -> int:
         return len(self._rest) + len(self._mesh.workloads)
+
+
+def passing(held: Mapping[str, Resource], *kinds: type) -> Mapping[str, Resource]:
+    """What is held of these kinds at least, for who looks at each once: none of them is kept."""
+    return held.of(kinds) if isinstance(held, Everything) else held
 
 
 class MeshClaims(Mapping[str, str]):

@@ -107,8 +107,9 @@ class Mesh:
         """Struct km_mesh_counts."""
         return lib.km_mesh_count(self.native)
 
-    def resource(self, uid: str) -> Resource | None:
-        """A workload as it came; the same object as long as it is the same."""
+    def resource(self, uid: str, *, keep: bool = True) -> Resource | None:
+        """A workload as it came; the same object as long as it is the same, unless too many others
+        were asked for meanwhile. Who asks for all of them does not ``keep`` them."""
         row = self._find(uid)
         if row is None:
             return None
@@ -116,8 +117,10 @@ class Mesh:
         version = text(row.version)
         if kept is not None and kept[0] == row.stamp and kept[1].version == version:
             return kept[1]
-        found = Resource(uid, version, taken(row.raw), self._made(uid, row))
-        self._kept.put(uid, (row.stamp, found))
+        made = uid, version, taken(row.raw), self._made(uid, row)
+        found: Resource = _NEW(Resource, made)
+        if keep:
+            self._kept.put(uid, (row.stamp, found))
         return found
 
     def workload(self, uid: str) -> Workload | None:
@@ -322,8 +325,8 @@ class Endpoints(Mapping[str, Workload]):
         return list(self._rows())
 
     def items(self) -> Any:
-        """Uids with their rows."""
-        return [(row.uid, row) for row in self._rows()]
+        """Uids with their rows, as they are when their turn comes."""
+        return ((row.uid, row) for row in self._rows())
 
 
 class Members(Mapping[str, Mapping[str, Workload]]):
