@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kmesh.tasks.frames import LONGEST, Frames, data_frames, window_updates
 from kmesh.tasks.inbox import Inbox, Overrun
+from kmesh.wire.frames import LONGEST, Frames, data_frames, window_updates
 
-DATA, HEADERS, CONTINUATION = 0, 1, 9
+DATA, HEADERS, WINDOW_UPDATE, CONTINUATION = 0, 1, 8, 9
 
 
 def frame(kind: int, payload: bytes, flags: int = 0, stream: int = 1) -> bytes:
@@ -30,10 +30,15 @@ def told_apart(frames: Frames, pieces: list[bytes]) -> list[tuple[bool, bytes]]:
     return runs
 
 
-def for_one() -> Frames:
-    frames = Frames()
-    frames.stream = 1
+def for_one(updates: list[tuple[int, int]] | None = None, opened: bool = True) -> Frames:
+    told = [] if updates is None else updates
+    frames = Frames(lambda *update: told.append(update))
+    frames.stream, frames.opened = 1, opened
     return frames
+
+
+def update(more: int, stream: int = 1) -> bytes:
+    return frame(WINDOW_UPDATE, more.to_bytes(4, "big"), stream=stream)
 
 
 NOT_PLAIN = [
@@ -45,17 +50,33 @@ NOT_PLAIN = [
     frame(DATA, b""),
     frame(DATA, bytes(LONGEST + 1)),
     frame(0xEE, b"unknown"),
+    update(0),
+    update(9, stream=3),
+    update(2**31),  # a reserved bit, and zero
+    frame(WINDOW_UPDATE, b"\0\0\1"),
+    frame(WINDOW_UPDATE, b"\0\0\0\0\1"),
 ]
 
 
 @given(
-    st.lists(st.one_of(st.sampled_from(NOT_PLAIN), st.binary(min_size=1, max_size=40))),
+    st.lists(
+        st.one_of(
+            st.sampled_from(NOT_PLAIN),
+            st.binary(min_size=1, max_size=40),
+            st.tuples(st.integers(1, 1000), st.integers(0, 1)),
+        )
+    ),
     st.integers(1, 50),
 )
-def test_any_frames_cut_anywhere(parts: list[bytes], step: int) -> None:
-    """A part that is no frame is the payload of a plain one."""
+def test_any_frames_cut_anywhere(parts: list[bytes | tuple[int, int]], step: int) -> None:
+    """A part that is no frame is the payload of a plain one, two numbers are a window update."""
     data, expected = b"", list[tuple[bool, bytes]]()
+    grown = [0, 0]
     for part in parts:
+        if isinstance(part, tuple):
+            data += update(*part)
+            grown[part[1]] += part[0]
+            continue
         plain = part not in NOT_PLAIN
         data += frame(DATA, part) if plain else part
         if expected and expected[-1][0] == plain:
@@ -63,13 +84,36 @@ def test_any_frames_cut_anywhere(parts: list[bytes], step: int) -> None:
         else:
             expected.append((plain, part))
     pieces = [data[at : at + step] for at in range(0, len(data), step)]
-    assert told_apart(for_one(), pieces) == expected
+    updates: list[tuple[int, int]] = []
+    assert told_apart(for_one(updates), pieces) == expected
+    assert [sum(each) for each in zip(*updates, strict=True)] == (grown if updates else [])
+    assert bool(updates) == any(grown)
+
+
+def test_updates_that_overflow_together_are_the_librarys_to_refuse() -> None:
+    updates: list[tuple[int, int]] = []
+    most = 2**31 - 1
+    data = update(most), update(1), update(most, stream=0), update(1, stream=0)
+    assert told_apart(for_one(updates), [b"".join(data)]) == [(False, data[1] + data[3])]
+    assert updates == [(0, most), (most, 0)]
+
+
+def test_many_frames_at_once() -> None:
+    data = b"".join(frame(DATA, bytes([i % 256])) + update(1) for i in range(1000))
+    updates: list[tuple[int, int]] = []
+    assert told_apart(for_one(updates), [data]) == [(True, bytes(i % 256 for i in range(1000)))]
+    assert sum(own for _, own in updates) == 1000
 
 
 def test_nothing_is_plain_before_the_stream_may_send() -> None:
-    assert told_apart(Frames(), [frame(DATA, b"early")]) == [(False, frame(DATA, b"early"))]
-    unnamed = frame(DATA, b"early", stream=0)
-    assert told_apart(Frames(), [unnamed]) == [(False, unnamed)]
+    early, unnamed = frame(DATA, b"early"), frame(DATA, b"early", stream=0)
+    updates: list[tuple[int, int]] = []
+    found = told_apart(for_one(updates, opened=False), [early, update(5)])
+    assert (found, updates) == ([(False, early)], [(0, 5)])
+    without = Frames(lambda *update: updates.append(update))
+    found = told_apart(without, [early, unnamed, update(6)])
+    assert found == [(False, early + unnamed + update(6))]
+    assert updates == [(0, 5)]
 
 
 def test_data_within_headers_is_for_the_library_to_refuse() -> None:
@@ -80,9 +124,7 @@ def test_data_within_headers_is_for_the_library_to_refuse() -> None:
 
 
 def test_both_windows_are_given_back() -> None:
-    assert window_updates(5, 65536) == (
-        frame(8, b"\0\1\0\0", stream=0) + frame(8, b"\0\1\0\0", stream=5)
-    )
+    assert window_updates(5, 65536, 7) == update(65536, stream=0) + update(7, stream=5)
 
 
 class Room:
@@ -157,7 +199,7 @@ async def test_a_reader_waits_for_bytes_or_their_end() -> None:
 
 @given(st.binary(max_size=200), st.integers(1, 70))
 def test_what_is_sent_is_cut_into_frames(payload: bytes, longest: int) -> None:
-    sent = data_frames(1, memoryview(payload), longest)
+    sent = b"".join(data_frames(1, memoryview(payload), longest))
     assert b"".join(piece for _, piece in told_apart(for_one(), [sent])) == payload
     count = -(-len(payload) // longest)
     assert len(sent) == len(payload) + 9 * count

@@ -221,11 +221,21 @@ def test_one_that_is_first_held_by_the_response_that_refuses_it_is_settled_by_th
     assert client.session.refused == {}
 
 
-@given(st.lists(st.integers(0, 800), min_size=1, max_size=12), st.integers(0, 800))
-def test_the_fewest_bytes_come_again(sizes: list[int], budget: int) -> None:
+@given(
+    st.lists(st.integers(0, 800), min_size=1, max_size=12),
+    st.lists(st.integers(0, 800), max_size=12),
+    st.integers(0, 800),
+)
+def test_the_fewest_bytes_come_again(sizes: list[int], before: list[int], budget: int) -> None:
     client = Client(compact=True)
     client.claims()
-    rows = [workload(f"{i:02}", "10.1.0.1") for i in range(len(sizes))]
+    rows = [workload(f"{i:02}", "10.1.0.1") for i in range(max(len(sizes), len(before)))]
+    client.answer(
+        *(entry(encoded(row, "o" * size), row.uid, "before it changes")
+          for row, size in zip(rows, before, strict=False)),
+    )  # fmt: skip
+    client.answer(removed=tuple(row.uid for row in rows[len(sizes) :]))
+    rows = rows[: len(sizes)]
     raws = [encoded(row, "n" * size) for row, size in zip(rows, sizes, strict=True)]
     client.answer(*(entry(raw, row.uid, "v1") for row, raw in zip(rows, raws, strict=True)))
     assert client.mesh is not None
@@ -238,6 +248,27 @@ def test_the_fewest_bytes_come_again(sizes: list[int], budget: int) -> None:
     # of them.
     best = sorted(map(len, raws))[len(raws) - count :]
     assert all(one + each // 32 + 1 >= other for one, other in zip(kept, best, strict=True))
+
+
+@given(st.permutations(range(80)), st.integers(1, 700), st.sets(st.integers(0, 79)))
+def test_any_order_cut_anywhere_is_held_again(
+    order: list[int], step: int, changed: set[int]
+) -> None:
+    client = Client(compact=True)
+    client.claims()
+    client.answer(*(pod(f"{i:02}") for i in range(60)))  # the others are new afterwards
+    client.claims()
+    assert client.mesh is not None
+    version = {i: "v2" if i in changed else "v1" for i in order}
+    data = response([pod(f"{i:02}", version[i]) for i in order])
+    reader = ResponseReader(client.decoder)
+    for at in range(0, len(data), step):
+        client.session.part(reader.feed(data[at : at + step]))
+    held = client.session.held(ADDRESS)
+    assert {name: one.version for name, one in held.items()} == {
+        uid(f"{i:02}"): version[i] for i in order
+    }
+    assert client.mesh.count().again == len(set(range(60)) - changed)
 
 
 def test_the_last_of_one_name_in_a_response_is_held() -> None:

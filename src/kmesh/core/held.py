@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import chain, islice
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -45,6 +45,11 @@ class Claims(Mapping[str, str]):
 
     def __len__(self) -> int:
         return self._count
+
+    def items(self) -> Any:
+        """As of any mapping, without a look-up for each name."""
+        held, doubtful = islice(self._items.items(), self._count), self._doubtful
+        return ((name, "" if name in doubtful else one.version) for name, one in held)
 
 
 class TypeStatistics(NamedTuple):

@@ -149,6 +149,7 @@ static struct entry *made(struct km_mesh *mesh, const struct resource *r, uint32
 	memcpy(entry->bytes, r->addrs.at, r->addrs.size);
 	memcpy(entry->bytes + r->addrs.size, r->version.at, r->version.size);
 	memcpy(entry->bytes + r->addrs.size + r->version.size, r->raw.at, r->raw.size);
+	entry->gain = gain_of(entry);
 	return entry;
 }
 
@@ -195,6 +196,9 @@ static void put(struct km_mesh *mesh, const struct resource *r)
 		id = new_entry(mesh, new);
 	new->id = old ? old->id : 0;
 	mesh->counts.workloads += !before;
+	mesh->claims[new->gain] += claim_of(new);
+	if (before)
+		mesh->claims[before->gain] -= claim_of(before);
 	bool changed = before && !same_row(before, new);
 
 	if (before && !changed) {
@@ -254,6 +258,7 @@ bool km_mesh_drop(struct km_mesh *mesh, const uint8_t *name, uint32_t name_size)
 		return false;
 	leave(mesh, id, old, NULL);
 	mesh->counts.workloads--;
+	mesh->claims[old->gain] -= claim_of(old);
 	if (old->id) {
 		mesh->entries[id] = only_a_name(old->hash, entry_name(old), old->name_size);
 		mesh->entries[id]->id = old->id;

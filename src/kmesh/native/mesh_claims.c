@@ -1,103 +1,86 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What a new stream is told of the workloads that are held, and which of them are heard of. */
 #include "inner/entries.h"
+#include "inner/claim.h"
 
-static uint32_t varint_size(uint32_t value)
-{
-	uint32_t size = 1;
-
-	while (value >>= 7)
-		size++;
-	return size;
-}
-
-static uint8_t *put_field(uint8_t *at, uint8_t tag, uint32_t size)
-{
-	*at++ = tag;
-	for (; size > 0x7f; size >>= 7)
-		*at++ = size | 0x80;
-	*at++ = size;
-	return at;
-}
-
-static uint32_t body_size(const struct entry *entry)
-{
-	return 2 + varint_size(entry->name_size) + entry->name_size +
-	       varint_size(entry->version_size) + entry->version_size;
-}
-
-static uint32_t claim_size(const struct entry *entry)
-{
-	uint32_t body = body_size(entry);
-
-	return 1 + varint_size(body) + body;
-}
-
-#define GAINS 1024
 #define GAIN_UNIT 32
 #define AHEAD 8 /* entries lie all over the memory: they are asked for before their turn */
 
+uint32_t claim_of(const struct entry *entry)
+{
+	return claim_size(entry->name_size, entry->version_size);
+}
+
 /* What claiming a workload saves: bytes that do not come again per byte of the claim, in
  * 1 / GAIN_UNIT, the most beyond GAINS alike. */
-static uint32_t gain(const struct entry *entry)
+uint16_t gain_of(const struct entry *entry)
 {
-	uint64_t found = (uint64_t)GAIN_UNIT * entry->raw_size / claim_size(entry);
+	uint64_t found = (uint64_t)GAIN_UNIT * entry->raw_size / claim_of(entry);
 
 	return found < GAINS ? found : GAINS - 1;
+}
+
+/* The lines that hold its head, addresses, version and name. */
+static void fetch(const struct entry *entry)
+{
+	__builtin_prefetch(entry);
+	__builtin_prefetch((const uint8_t *)entry + 64);
+	__builtin_prefetch((const uint8_t *)entry + 128);
 }
 
 static struct entry *workload_soon(const struct km_mesh *mesh, uint32_t at)
 {
 	if (at + AHEAD < mesh->entries_count)
-		__builtin_prefetch(mesh->entries[at + AHEAD]);
+		fetch(mesh->entries[at + AHEAD]);
 	return workload_at(mesh, at);
+}
+
+static void answer(struct km_mesh *mesh, struct entry *entry)
+{
+	mesh->counts.unclaimed -= entry->unclaimed;
+	entry->unclaimed = false;
 }
 
 /* From which gain on all claims fit; what the budget has left after them stays in it. */
 static uint32_t least_gain(const struct km_mesh *mesh, uint64_t *budget)
 {
-	uint64_t sizes[GAINS] = { 0 };
 	uint32_t least = GAINS;
 
-	for (uint32_t at = 0; at < mesh->entries_count; at++) {
-		const struct entry *entry = workload_soon(mesh, at);
-
-		if (entry)
-			sizes[gain(entry)] += claim_size(entry);
-	}
-	for (; least && sizes[least - 1] <= *budget; least--)
-		*budget -= sizes[least - 1];
+	for (; least && mesh->claims[least - 1] <= *budget; least--)
+		*budget -= mesh->claims[least - 1];
 	return least;
 }
 
 uint32_t km_mesh_claim(struct km_mesh *mesh, uint64_t budget)
 {
-	uint32_t count = 0, least = least_gain(mesh, &budget);
+	uint32_t least = least_gain(mesh, &budget);
 
-	mesh->counts.unclaimed = 0;
 	mesh->resumed = mesh->counts.workloads;
+	if (!least) {
+		km_mesh_settle(mesh);
+		return mesh->counts.workloads;
+	}
+	mesh->counts.unclaimed = 0;
 	for (uint32_t at = 0; at < mesh->entries_count; at++) {
 		struct entry *entry = workload_soon(mesh, at);
 
 		if (!entry)
 			continue;
-		uint32_t size = claim_size(entry), found = gain(entry);
-
-		entry->unclaimed = found < least && (found + 1 < least || size > budget);
-		if (found + 1 == least && !entry->unclaimed)
-			budget -= size;
+		entry->unclaimed = entry->gain < least;
+		if (entry->gain + 1u == least && claim_of(entry) <= budget) {
+			budget -= claim_of(entry);
+			entry->unclaimed = false;
+		}
 		mesh->counts.unclaimed += entry->unclaimed;
-		count += !entry->unclaimed;
 	}
-	return count;
+	return mesh->counts.workloads - mesh->counts.unclaimed;
 }
 
 void km_mesh_settle(struct km_mesh *mesh)
 {
-	mesh->counts.unclaimed = 0;
-	for (uint32_t at = 0; at < mesh->entries_count; at++)
-		if (mesh->entries[at])
-			mesh->entries[at]->unclaimed = false;
+	for (uint32_t at = 0; mesh->counts.unclaimed && at < mesh->entries_count; at++)
+		if (workload_at(mesh, at))
+			answer(mesh, mesh->entries[at]);
 }
 
 /* initial_resource_versions, field 5: a map of name to version. */
@@ -110,27 +93,42 @@ uint32_t km_mesh_claims(const struct km_mesh *mesh, uint32_t *entry, uint8_t *to
 
 		if (!one || one->unclaimed)
 			continue;
-		if (claim_size(one) > size - (at - to))
-			return at > to ? at - to : claim_size(one);
-		at = put_field(at, 5 << 3 | 2, body_size(one));
-		at = put_field(at, 1 << 3 | 2, one->name_size);
-		memcpy(at, one->bytes + one->name_at, one->name_size);
-		at = put_field(at + one->name_size, 2 << 3 | 2, one->version_size);
-		memcpy(at, one->bytes + (size_t)one->addrs * ADDR, one->version_size);
-		at += one->version_size;
+		if (claim_of(one) > size - (at - to))
+			return at > to ? at - to : claim_of(one);
+		at = put_claim(at, (struct km_bytes){ entry_name(one), one->name_size },
+			       (struct km_bytes){ entry_version(one), one->version_size });
 	}
 	return at - to;
-}
-
-static void answer(struct km_mesh *mesh, struct entry *entry)
-{
-	mesh->counts.unclaimed -= entry->unclaimed;
-	entry->unclaimed = false;
 }
 
 static bool equal(struct km_bytes a, const uint8_t *at, uint32_t size)
 {
 	return a.size == size && !memcmp(a.at, at, size);
+}
+
+bool km_mesh_resumed(const struct km_mesh *mesh)
+{
+	return mesh->resumed;
+}
+
+void km_mesh_foresee(const struct km_mesh *mesh, const struct km_bytes *names, uint32_t count)
+{
+	uint32_t hashes[KM_MESH_FORESEEN], ids[KM_MESH_FORESEEN];
+
+	for (uint32_t i = 0; i < count; i++) {
+		hashes[i] = hash_bytes(mesh->seed, names[i].at, names[i].size);
+		__builtin_prefetch(&mesh->names.slots[hashes[i] & mesh->names.mask]);
+	}
+	for (uint32_t i = 0; i < count; i++) {
+		uint32_t at = hashes[i];
+
+		ids[i] = index_next(&mesh->names, hashes[i], &at);
+		if (ids[i] != NONE)
+			__builtin_prefetch(&mesh->entries[ids[i]]);
+	}
+	for (uint32_t i = 0; i < count; i++)
+		if (ids[i] != NONE)
+			fetch(mesh->entries[ids[i]]);
 }
 
 bool km_mesh_again(struct km_mesh *mesh, struct km_bytes name, struct km_bytes version,
@@ -142,7 +140,7 @@ bool km_mesh_again(struct km_mesh *mesh, struct km_bytes name, struct km_bytes v
 
 	if (!entry || entry->tell)
 		return false;
-	const uint8_t *held = entry->bytes + (size_t)entry->addrs * ADDR;
+	const uint8_t *held = entry_version(entry);
 
 	if (!equal(version, held, entry->version_size) ||
 	    !equal(raw, held + entry->version_size, entry->raw_size)) {

@@ -229,10 +229,38 @@ static int top_field(struct run *r, const struct field *f)
 	return rc;
 }
 
+/* A resource's name, which lies behind all of it; empty when it is not there. */
+static struct km_bytes name_in(struct cursor c)
+{
+	struct km_bytes name = { 0 };
+	struct field f;
+
+	while (c.at < c.end && next(&c, &f, 1, NULL) == OK)
+		if (f.tag == TAG(3, LEN))
+			name = (struct km_bytes){ f.body.at, f.body.end - f.body.at };
+	return name;
+}
+
+/* Tells the mesh which resources come next; returns up to where. */
+static const uint8_t *foresee(const struct km_mesh *mesh, struct cursor c)
+{
+	struct km_bytes names[KM_MESH_FORESEEN];
+	uint32_t count = 0;
+	struct field f;
+
+	while (count < KM_MESH_FORESEEN && c.at < c.end && next(&c, &f, 0, NULL) == OK)
+		if (f.tag == TAG(2, LEN))
+			names[count++] = name_in(f.body);
+	km_mesh_foresee(mesh, names, count);
+	return c.at;
+}
+
 int km_scan_feed(struct km_scan *scan, const uint8_t *data, uint32_t start, uint32_t size)
 {
 	struct run run = { .out = scan, .base = data, .stop = data + size };
 	struct cursor c = { data + start, data + size };
+	bool again = scan->mesh && km_mesh_resumed(scan->mesh);
+	const uint8_t *foreseen = c.at;
 
 	scan->records_used = scan->packed_used = scan->need = 0;
 	scan->consumed = start;
@@ -243,6 +271,8 @@ int km_scan_feed(struct km_scan *scan, const uint8_t *data, uint32_t start, uint
 
 		if (scan->records_used == scan->records_size)
 			return KM_SCAN_FULL;
+		if (again && c.at >= foreseen)
+			foreseen = foresee(scan->mesh, c);
 		rc = next(&c, &f, 0, &missing);
 		if (rc == TRUNCATED) {
 			uint64_t need = size - scan->consumed + missing;

@@ -13,12 +13,13 @@ from h2.exceptions import ProtocolError
 from kmesh.tasks.ending import Ended
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from grpclib.protocol import Stream
 
     from kmesh.core.options import Target
     from kmesh.tasks.channel import Http2
+    from kmesh.wire.frames import Piece
 
 # About 300 services: 4 ms to decode and hold; as many workloads take a tenth of that.
 PIECE = 128 << 10
@@ -60,12 +61,12 @@ class Call:
         self._stream.buffer = self._inbox  # type: ignore[assignment] # has all that grpclib calls
         self._fate.stream = self._stream
 
-    async def send(self, pieces: list[bytes]) -> int:
+    async def send(self, pieces: Sequence[Piece]) -> int:
         """Send one message given in pieces; returns its length. Raises Ended."""
         length = sum(map(len, pieces))
         first, *rest = pieces
         try:
-            for piece in (_PREFIX.pack(0, length) + first, *rest):
+            for piece in (b"".join((_PREFIX.pack(0, length), first)), *rest):
                 await self._http2.send(self._stream, piece)
         except (ProtocolError, RuntimeError) as error:
             raise self._unsent(error) from error

@@ -20,8 +20,8 @@ from h2.exceptions import ProtocolError
 
 from kmesh.tasks import credentials
 from kmesh.tasks.ending import Ended
-from kmesh.tasks.frames import Frames, data_frames, window_updates
 from kmesh.tasks.inbox import Inbox, Overrun
+from kmesh.wire.frames import Frames, data_frames, window_updates
 
 if TYPE_CHECKING:
     from asyncio import BaseTransport, Transport
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from h2.events import Event as H2Event
 
     from kmesh.core.options import XdsOptions
+    from kmesh.wire.frames import Piece
 
 
 # Where a frame's type is, and which one a server starts with.
@@ -44,6 +45,7 @@ _TYPE_AT = 3
 _SETTINGS = b"\4"
 # Bytes of one write: copied in a tenth of a millisecond.
 _WRITE = 256 << 10
+_MOST = (1 << 31) - 1  # bytes of a window (RFC 9113, 6.9.1)
 
 
 def code_name(code: int | ErrorCodes | None) -> str:
@@ -104,10 +106,10 @@ class _Processor(EventsProcessor):
     def process_response_received(self, event: ResponseReceived) -> None:
         super().process_response_received(event)
         if event.stream_id in self.streams:
-            self.frames.stream = event.stream_id
+            self.frames.opened = event.stream_id == self.frames.stream
 
     def process_stream_ended(self, event: StreamEnded) -> None:
-        self.frames.stream = 0
+        self.frames.stream, self.frames.opened = 0, False
         super().process_stream_ended(event)
 
     def process_data_received(self, event: DataReceived) -> None:
@@ -150,7 +152,7 @@ class Http2(H2Protocol):
         super().__init__(_Handler(), config, h2_config)
         self.fate = Fate()
         self._window = window
-        self._frames = Frames()
+        self._frames = Frames(self._updated)
         self.heard = asyncio.Event()
         self._greeting = b""
         self._loop = asyncio.get_running_loop()
@@ -172,12 +174,26 @@ class Http2(H2Protocol):
             if plain:
                 self._payload(piece)
             else:
-                self._others(bytes(piece))
+                self._others(piece)
             if self.connection.is_closing():
                 return
         self.connection.flush()
 
-    def _payload(self, piece: bytes | memoryview) -> None:
+    def _updated(self, connection: int, own: int) -> None:
+        """The peer takes more: what the library would do for each frame of it."""
+        h2, stream = self.connection._connection, self.fate.stream
+        found = h2.streams.get(self._frames.stream)
+        if stream is None or found is None:
+            return
+        windows = h2.outbound_flow_control_window, found.outbound_flow_control_window
+        if windows[0] + connection > _MOST or windows[1] + own > _MOST:
+            self._broken("its window for what we send overflows")
+            return
+        h2.outbound_flow_control_window += connection
+        found.outbound_flow_control_window += own
+        stream.window_updated.set()
+
+    def _payload(self, piece: bytes) -> None:
         try:
             self._inbox.put(piece)
         except Overrun:
@@ -197,7 +213,7 @@ class Http2(H2Protocol):
         self.connection.flush()
         self.processor.close()
 
-    async def send(self, stream: Stream, data: bytes) -> None:
+    async def send(self, stream: Stream, data: Piece) -> None:
         """Send DATA as the windows allow, up to _WRITE bytes at a time: the library would make a
         write of every frame. Raises ProtocolError when the stream is closed."""
         view, h2 = memoryview(data), self.connection._connection
@@ -213,12 +229,19 @@ class Http2(H2Protocol):
             frames = data_frames(stream.id, view[:size], h2.max_outbound_frame_size)
             h2.outbound_flow_control_window -= size
             h2.streams[stream.id].outbound_flow_control_window -= size
-            self.transport.write(frames)
+            self._write(frames)
             view = view[size:]
             await asyncio.sleep(0)
 
+    def _write(self, frames: list[Piece]) -> None:
+        if self.transport.get_extra_info("ssl_object") is None:
+            self.transport.writelines(frames)
+        else:  # which would encrypt each by itself, however short
+            self.transport.write(b"".join(frames))
+
     def inbox(self, stream: Stream) -> Inbox:
         """Where the connection's one stream is received from now on."""
+        self._frames.stream = stream.id or 0
         self._inbox = Inbox(
             self._window, partial(self._give_back, stream), partial(self._acknowledge, stream)
         )
@@ -226,7 +249,7 @@ class Http2(H2Protocol):
 
     def _give_back(self, stream: Stream, size: int) -> None:
         if stream.id is not None and not self.connection.is_closing():
-            self.transport.write(window_updates(stream.id, size))
+            self.transport.write(window_updates(stream.id, size, size))
 
     def _acknowledge(self, stream: Stream, size: int) -> None:
         if stream.id is not None and not self.connection.is_closing():

@@ -6,8 +6,6 @@ import asyncio
 import time
 from typing import NamedTuple
 
-import anyio
-
 INTERVAL = 0.004  # seconds; what was computed in it before a stall is counted with that
 IDLE = 0.32  # while nothing is computed: to look costs more than all the rest of an idle agent
 BUSY = 0.05  # share of the time
@@ -42,7 +40,7 @@ class Lag:
         clock, interval = asyncio.get_running_loop().time, INTERVAL
         while True:
             due, spent = clock() + interval, time.thread_time()
-            await anyio.sleep(interval)
+            await asyncio.sleep(interval)
             cpu = time.thread_time() - spent
             self._note(clock() - due, cpu)
             interval = INTERVAL if cpu > BUSY * interval else min(2 * interval, IDLE)

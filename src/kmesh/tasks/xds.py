@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from kmesh.core.model import Resource
     from kmesh.core.options import XdsOptions
     from kmesh.tasks.channel import Http2
+    from kmesh.wire.frames import Piece
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +61,7 @@ class XdsClient:
         offer: Callable[[Offer], None],
         commit: Callable[[Commit], None],
         *,
-        encode: Callable[[Request], Iterable[bytes]] = request_pieces,
+        encode: Callable[[Request], Iterable[Piece]] = request_pieces,
         backoff: Backoff | None = None,
         draw: Callable[[], float] = random.random,
         clock: Callable[[], float] = time.time,
@@ -164,8 +165,8 @@ class XdsClient:
             tasks.cancel_scope.cancel()
         return end
 
-    async def _pieces(self, request: Request) -> list[bytes]:
-        pieces = []
+    async def _pieces(self, request: Request) -> list[Piece]:
+        pieces: list[Piece] = []
         for piece in self._encode(request):
             pieces.append(piece)
             await asyncio.sleep(0)
@@ -214,7 +215,7 @@ class XdsClient:
                 case _:
                     self._queue([command])
 
-    async def _send(self, http2: Http2, call: Call, encoded: list[list[bytes]]) -> None:
+    async def _send(self, http2: Http2, call: Call, encoded: list[list[Piece]]) -> None:
         try:
             for pieces in encoded:
                 await self._send_one(call, pieces)
@@ -227,7 +228,7 @@ class XdsClient:
         except Ended as end:
             http2.fate.end(end.reason, end.sentence)
 
-    async def _send_one(self, call: Call, pieces: list[bytes]) -> None:
+    async def _send_one(self, call: Call, pieces: list[Piece]) -> None:
         self._counters.bytes_out += await call.send(pieces)
         self._counters.messages_out += 1
 

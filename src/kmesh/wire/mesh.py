@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _NEW: Any = tuple.__new__  # a NamedTuple's own constructor takes three times as long
 _ROOM = 32 << 10  # bytes of names at a time: less than a millisecond
 _CLAIMS = 256 << 10  # bytes of claims at a time: the same
+_UNSET: Any = ffi.new_allocator(should_clear_after_alloc=False)
 _KEPT = 4096  # rows that were asked for
 _FAMILIES = {
     Families.IPV4_ONLY: lib.KM_SELECT_IPV4_ONLY,
@@ -158,11 +159,17 @@ class Mesh:
             lambda entry, to, size: lib.km_mesh_unclaimed(self.native, entry, to, size)
         )
 
-    def claims_encoded(self) -> Iterator[bytes]:
+    def claims_encoded(self) -> Iterator[memoryview]:
         """Map entries of a request, piece by piece."""
-        return self.pieces(
-            lambda entry, to, size: lib.km_mesh_claims(self.native, entry, to, size), _CLAIMS
-        )
+        entry, size = ffi.new("uint32_t *"), _CLAIMS
+        while True:
+            to = _UNSET("uint8_t[]", size)
+            used = lib.km_mesh_claims(self.native, entry, to, size)
+            if not used:
+                return
+            if used <= size:
+                yield memoryview(ffi.buffer(to, used))
+            size = used if used > size else _CLAIMS
 
     def _texts(self, write: Callable[[Any, Any, int], int]) -> Iterator[str]:
         for piece in self.pieces(write):
@@ -170,9 +177,9 @@ class Mesh:
             yield from str(piece[:-1], "utf-8", "surrogateescape").split("\udcff")
 
     @staticmethod
-    def pieces(write: Callable[[Any, Any, int], int], room: int = _ROOM) -> Iterator[bytes]:
-        """What a function of native/mesh.h writes, call by call, about ``room`` bytes each."""
-        entry, size = ffi.new("uint32_t *"), room
+    def pieces(write: Callable[[Any, Any, int], int]) -> Iterator[bytes]:
+        """What a function of native/mesh.h writes, call by call, about _ROOM bytes each."""
+        entry, size = ffi.new("uint32_t *"), _ROOM
         to = ffi.new("uint8_t[]", size)
         while used := write(entry, to, size):
             if used > size:
@@ -180,7 +187,7 @@ class Mesh:
                 to = ffi.new("uint8_t[]", size)
                 continue
             yield bytes(ffi.buffer(to, used))
-            size = room  # a longer one was for one long name alone
+            size = _ROOM  # a longer one was for one long name alone
 
     def touched(self) -> Iterator[str]:
         """See Roster."""

@@ -6,8 +6,9 @@ The generated classes encode everything but the versions: those may be 100,000.
 from __future__ import annotations
 
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from kmesh._native import ffi, lib
 from kmesh.wire.gen.envoy.config.core import v3 as core
 from kmesh.wire.gen.envoy.service.discovery.v3 import DeltaDiscoveryRequest
 from kmesh.wire.gen.google import rpc
@@ -15,21 +16,13 @@ from kmesh.wire.gen.google.protobuf import ListValue, NullValue, Struct, Value
 from kmesh.wire.held import MeshClaims
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from kmesh.core.events import Json, Node, Request
+    from kmesh.wire.frames import Piece
 
-_SLICE = 2000  # versions per piece: about 2 ms
-_SHORT = [bytes([size]) for size in range(128)]  # lengths below 128 are their own varint
-
-
-def _length(size: int) -> bytes:
-    out = bytearray()
-    while size > 127:
-        out.append(size & 127 | 128)
-        size >>= 7
-    out.append(size)
-    return bytes(out)
+_SLICE = 2000  # versions per piece: less than a millisecond
+_MORE = 18  # bytes that an entry has beside its texts, at most
 
 
 def _value(json: Json) -> Value:
@@ -57,26 +50,23 @@ def _node(node: Node) -> core.Node:
     return core.Node(id=node.id, cluster=node.cluster, metadata=_struct(node.metadata))
 
 
-def _entry(key: bytes, value: bytes) -> bytes:
-    body = b"\x0a" + _length(len(key)) + key + b"\x12" + _length(len(value)) + value
-    return b"\x2a" + _length(len(body)) + body
+def _texts(texts: Sequence[str]) -> tuple[bytes, Any]:
+    """All of them in UTF-8, and how many bytes each has."""
+    whole = "".join(texts)
+    data = whole.encode()
+    ascii = len(data) == len(whole)
+    sizes = [len(text) for text in texts] if ascii else [len(text.encode()) for text in texts]
+    return data, ffi.new("uint32_t[]", sizes)
 
 
 def _versions(items: list[tuple[str, str]]) -> bytes:
     """Entries of field 5 (a map of two strings)."""
-    out: list[bytes] = []
-    short = _SHORT
-    for name, version in items:
-        key, value = name.encode(), version.encode()
-        a, b = len(key), len(value)
-        if a + b < 124:
-            out += (b"\x2a", short[a + b + 4], b"\x0a", short[a], key, b"\x12", short[b], value)
-        else:
-            out.append(_entry(key, value))
-    return b"".join(out)
+    names, versions = map(_texts, zip(*items, strict=True))
+    to = ffi.new("uint8_t[]", len(names[0]) + len(versions[0]) + _MORE * len(items))
+    return bytes(ffi.buffer(to, lib.km_claims(*names, *versions, len(items), to)))
 
 
-def request_pieces(request: Request) -> Iterator[bytes]:
+def request_pieces(request: Request) -> Iterator[Piece]:
     """The encoded request in pieces of a few milliseconds' work each; joined they are it."""
     message = DeltaDiscoveryRequest(
         type_url=request.type_url,
@@ -97,5 +87,5 @@ def request_pieces(request: Request) -> Iterator[bytes]:
 
 
 def encode_request(request: Request) -> bytes:
-    """The bytes of a DeltaDiscoveryRequest, about 1 us per known version."""
+    """The bytes of a DeltaDiscoveryRequest, about 0.3 us per known version."""
     return b"".join(request_pieces(request))

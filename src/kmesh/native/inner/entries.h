@@ -7,6 +7,8 @@
 #define SEPARATOR 0xff /* never part of UTF-8 */
 #define ADDR 16
 
+#define GAINS 1024
+
 /* core.model.Trait */
 enum { HEALTHY = 1, HOST_NETWORK = 2, HBONE = 4, POD = 16 };
 
@@ -44,6 +46,7 @@ struct entry {
 	uint32_t name_at, name_size;
 	uint32_t addrs, version_size, raw_size;
 	bool unclaimed, tell;
+	uint16_t gain;
 	uint8_t bytes[];
 };
 
@@ -82,6 +85,7 @@ struct km_mesh {
 	uint8_t *node, *cluster;
 	uint32_t node_size, cluster_size;
 	uint32_t stamp, ids;
+	uint64_t claims[GAINS]; /* bytes that the claims of workloads would have, by gain */
 	struct km_mesh_counts counts;
 	uint8_t *slots; /* of the last selection, with its kinds */
 	size_t slots_room;
@@ -120,6 +124,15 @@ static inline const uint8_t *entry_name(const struct entry *entry)
 {
 	return entry->bytes + entry->name_at;
 }
+
+static inline const uint8_t *entry_version(const struct entry *entry)
+{
+	return entry->bytes + (size_t)entry->addrs * ADDR;
+}
+
+/* mesh_claims.c */
+uint32_t claim_of(const struct entry *entry);
+uint16_t gain_of(const struct entry *entry);
 
 /* mesh.c */
 void forget(struct km_mesh *mesh, struct entry *old);
