@@ -2,22 +2,24 @@
 /*
  * Load with exact latencies at a small cost of its own.
  *
- *   load KIND CONNECTIONS MS SIZES QPS TARGETS
+ *   load KIND CONNECTIONS MS SIZES QPS TARGETS [FILE]
  *
  * KIND is connect (connect, close), short (connect, there and back, close), keep (there and back
  * on open connections) or udp. SIZES are bytes, as 64 or 64,64,65536 (in turn). QPS is for all
  * connections together; then a request's time counts from when it was due, not from when it could
  * be sent; 0 asks again as soon as the answer is there. TARGETS are HOST:PORT,HOST:PORT and taken
  * in turn. A load ends by itself, and with its parent. Latencies come as a histogram: 128 buckets
- * for each power of two of nanoseconds, so at most 1 % off.
+ * for each power of two of nanoseconds, so at most 1 % off. In FILE it can be seen growing.
  */
 #include "common.h"
 
 #include <fcntl.h>
 #include <netinet/tcp.h>
+#include <sys/mman.h>
 
 #define MOST_CONNECTIONS 4096
 #define MOST 16    /* sizes, and targets */
+#define BUCKETS (64 * 128)
 #define SMALL 4096 /* what a socket takes at once, whatever the other end does */
 
 enum kind { CONNECT, SHORT, KEEP, UDP };
@@ -38,7 +40,7 @@ static uint32_t sizes[MOST], target_count, size_count, asked, turn;
 static uint64_t done, lost, bytes, interval, first, until;
 static int epoll, connections;
 static enum kind kind;
-static uint32_t buckets[64 * 128];
+static uint32_t own[BUCKETS], *buckets = own;
 
 static uint32_t bucket(uint64_t ns)
 {
@@ -295,7 +297,7 @@ static void report(double seconds, const struct rusage *before)
 		       before->ru_utime.tv_usec,
 	       (use.ru_stime.tv_sec - before->ru_stime.tv_sec) * 1000000 + use.ru_stime.tv_usec -
 		       before->ru_stime.tv_usec);
-	for (int i = 0; i < 64 * 128; i++) {
+	for (int i = 0; i < BUCKETS; i++) {
 		if (!buckets[i])
 			continue;
 		printf("%s\"%d\": %u", comma, i, buckets[i]);
@@ -320,6 +322,18 @@ static int parse_run(char **argv)
 			return -1;
 	interval = atoi(argv[4]) ? NS / atoi(argv[4]) : 0;
 	return connections < 1 || connections > MOST_CONNECTIONS || !size_count || !target_count;
+}
+
+static void show_in(const char *path)
+{
+	int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+
+	if (fd < 0 || ftruncate(fd, sizeof(own)))
+		die(path);
+	buckets = mmap(NULL, sizeof(own), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (buckets == MAP_FAILED)
+		die(path);
+	close(fd);
 }
 
 static int small(void)
@@ -363,7 +377,9 @@ static int run(char **argv)
 int main(int argc, char **argv)
 {
 	settle_in();
-	if (argc == 7 && !run(argv + 1))
+	if (argc == 8)
+		show_in(argv[7]);
+	if (argc >= 7 && argc <= 8 && !run(argv + 1))
 		return 0;
 	fputs("load: usage is at the top of load.c\n", stderr);
 	return 2;

@@ -1,10 +1,11 @@
 """What does it cost to watch connections, and what does the agent make of the records?
 
 A whole agent on a stage; client and servers are enrolled, so both ends of every connection are
-counted and logged, on one machine. Its switches are thrown between the slices:
+counted and logged, on one machine. Its switches are thrown while a load goes on, and each short
+slice is compared with the two beside it, which are off:
 
   off          neither counted nor logged; the programs are there and see that they are not wanted
-  off 2        the same again: its distance from 1 is the noise
+  off 2        the same again, between the same two: off against off 2 is the noise
   metrics      counted
   access log   counted and logged: text to a file in memory, a line for each end of each connection
 
@@ -20,23 +21,22 @@ from __future__ import annotations
 
 import argparse
 import json
-import random
 import re
 import sys
 import time
 import urllib.request
-from functools import partial
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from anyio.from_thread import start_blocking_portal
 
-from benchmarks import _agent, _contenders, _turns, harness
+from benchmarks import _agent, _between, _contenders, harness
+from benchmarks._between import Going, alternate, compared, row, shown, verdict
 from benchmarks._contenders import CLIENT_CPU, PORT, SERVERS, VIP, VIP_PORT
 from benchmarks._flood import Flood
 from benchmarks._load import Load, together
 from benchmarks._stage import Failed, Place, Stage, privately, used_us
-from benchmarks._turns import Cell, Turn, Way, kept, row, slice_of, turn
 from kmesh.controlplane.file import parse
 from kmesh.controlplane.server import ControlPlane, Listen
 from kmesh.lab.interrupts import Interrupted, Interrupts
@@ -53,6 +53,9 @@ WAYS = {
     LOGGED: {"metrics": True, "access_log": True, "avoid": 0.0},
     AGAIN: {"metrics": False, "access_log": False, "avoid": 0.0},
 }
+CYCLE = (OFF, METRICS, AGAIN, LOGGED)
+REACH = {OFF: 2, METRICS: 1, LOGGED: 1, AGAIN: 2}  # how far from a slice those are that are off
+GOALS = {METRICS: 0.97, LOGGED: 0.93}
 LOADS = tuple((mode, count) for mode in ("short", "keep") for count in (1, 100))
 CLIENT = "10.1.1.1"
 TARGET = f"{VIP}:{VIP_PORT}"
@@ -61,10 +64,11 @@ RING = 4 << 20
 
 class Plan(NamedTuple):
     """How much is measured; seconds are those of one measurement, ``report_s`` lies between two
-    sweeps of open connections."""
+    sweeps of open connections. ``cycles`` through all switches, by mode."""
 
-    rounds: int
-    slice_ms: int
+    cycles: dict[str, int]
+    slice_s: float
+    programs_ms: int
     held: int
     idle_s: float
     pods: int
@@ -73,8 +77,10 @@ class Plan(NamedTuple):
     report_s: float
 
 
-FULL = Plan(30, 150, 10_000, 20.0, 100, (50_000, 100_000, 200_000), 10.0, 5.0)
-QUICK = Plan(2, 60, 500, 2.0, 5, (20_000, 100_000), 0.5, 1.0)
+FULL = Plan(
+    {"short": 60, "keep": 30}, 0.08, 1500, 10_000, 20.0, 100, (50_000, 100_000, 200_000), 10.0, 5.0
+)
+QUICK = Plan({"short": 4, "keep": 2}, 0.05, 300, 500, 2.0, 5, (20_000, 100_000), 0.5, 1.0)
 
 
 class Bench(NamedTuple):
@@ -142,28 +148,19 @@ def prepared(stage: Stage, address: str, report_s: float) -> Bench:
     return Bench(stage, agent, Place(netns, clients, CLIENT_CPU), agent.pods / "servers")
 
 
-def measure(bench: Bench, load: Load, way: str) -> Cell:
-    """One slice of load, the agent being the third party."""
-    bench.switch(way)
-    made = Way(way, (bench.client,), load.targets, bench.servers, (bench.agent.cgroup,))
-    return slice_of(bench.stage, made, load)
-
-
 def load(bench: Bench, plan: Plan) -> list[dict[str, Any]]:
     """Everything switched on and off in turn."""
-    found: dict[tuple[str, int], list[Turn]] = {}
-    dice = random.Random(1)
-    measure(bench, Load("short", 10, 50, TARGET), OFF)  # neighbour tables
-    for _ in range(plan.rounds):
-        for mode, count in LOADS:
-            slice_ = partial(measure, bench, Load(mode, count, plan.slice_ms, TARGET))
-            turns = found.setdefault((mode, count), [])
-            turns.append(turn(bench.stage, list(WAYS), slice_, dice))
-    return [
-        {"mode": mode, "connections": count} | row(kept(turns), way, OFF)
-        for (mode, count), turns in found.items()
-        for way in WAYS
-    ]
+    found = []
+    groups = (bench.stage.cgroups / "agent-pods/client", bench.servers, bench.agent.cgroup)
+    for mode, count in LOADS:
+        wanted = Load(mode, count, 300_000, TARGET)
+        with closing(Going(bench.stage, bench.client, wanted, groups)) as going:
+            going.begin()
+            slices = alternate(going, CYCLE, bench.switch, plan.cycles[mode], plan.slice_s)
+        for way, reach in REACH.items():
+            some = compared(slices, way, reach)
+            found.append({"mode": mode, "connections": count, "way": way, **row(some)})
+    return found
 
 
 def programs(bench: Bench, plan: Plan) -> dict[str, dict[str, float]]:
@@ -174,7 +171,7 @@ def programs(bench: Bench, plan: Plan) -> dict[str, dict[str, float]]:
         for way in (OFF, METRICS, LOGGED):
             bench.switch(way)
             before = bench.run_time()
-            short = Load("short", 1, 10 * plan.slice_ms, TARGET)
+            short = Load("short", 1, plan.programs_ms, TARGET)
             (one,) = together(bench.stage, [(bench.client, short)])
             count = one.operations
             found[way] = {
@@ -279,7 +276,9 @@ def everything(stage: Stage, plan: Plan) -> dict[str, Any]:
 
 def show(results: dict[str, Any]) -> None:
     """Tables to standard output."""
-    _turns.show("observe", results["load"], OFF, "agent", results["plan"]["rounds"])
+    _between.show("observe", results["load"], OFF)
+    columns = ["goal", "wanted", "found", "19 of 20", "verdict"]
+    harness.show("observe: goals", columns, list(goals(results["load"])))
     spent = results["programs_ns"]
     names = dict.fromkeys(name for of in spent.values() for name in of)
     rows = [[name, *(f"{of.get(name, 0.0):,.0f}" for of in spent.values())] for name in names]
@@ -292,6 +291,16 @@ def show(results: dict[str, Any]) -> None:
     columns = ["way", "made per s", "made", "read", "lost", "lines", "dropped", "agent us each"]
     harness.show(f"observe: a ring of {RING >> 20} MiB", columns, rows)
     harness.show("observe: nothing happens", ["case", "% of a core"], list(quiet(results)))
+
+
+def goals(load: list[dict[str, Any]]) -> Iterator[list[str]]:
+    """What watching may cost, and what it does."""
+    for one in load:
+        wanted = GOALS.get(one["way"])
+        if wanted is not None:
+            what = f"{one['mode']}, {one['connections']} at a time, {one['way']}, x {OFF}"
+            ratio = one["rate_ratio"]
+            yield [what, f">= {wanted}", *shown(ratio), verdict(ratio, wanted)]
 
 
 def quiet(results: dict[str, Any]) -> Iterator[list[str]]:

@@ -30,7 +30,7 @@ STRUCTS = {
         "peer", "exempt", "verdict_key", "policy", "denial_key", "denial", "event",
         "traffic_key", "traffic", "log",
     ),
-    "observe": ("conn", "kept"),
+    "observe": ("conn", "kept", "watched"),
     "refuse": ("own",),
     "evict": ("gone_key",),
 }  # fmt: skip

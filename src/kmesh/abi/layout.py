@@ -1239,9 +1239,10 @@ class Tally(IntEnum):
     FLOWS = 6
     AVOIDED = 7
     FORGIVEN = 8
+    CROWDED = 9
 
 
-TALLIES = 9
+TALLIES = 10
 
 
 class Direction(IntEnum):
@@ -1317,6 +1318,35 @@ class Kept(NamedTuple):
         return map(cls._make, _KEPT.iter_unpack(raw))
 
 
+_WATCHED = Struct("<QQ96s4s12s")
+pack_watched = _WATCHED.pack
+WATCHED_SIZE = 128
+
+
+class Watched(NamedTuple):
+    """struct km_watched, 128 bytes."""
+
+    socket: int
+    address: int
+    conn: bytes
+    lock: bytes
+    zero: bytes
+
+    def pack(self) -> bytes:
+        """The 128 bytes of the map."""
+        return _WATCHED.pack(*self)
+
+    @classmethod
+    def unpack(cls, raw: bytes) -> Self:
+        """From the bytes of the map."""
+        return cls(*_WATCHED.unpack(raw))
+
+    @classmethod
+    def unpack_many(cls, raw: bytes) -> Iterator[Self]:
+        """From the bytes of many, one after the other."""
+        return map(cls._make, _WATCHED.iter_unpack(raw))
+
+
 _OWN = Struct("<16s16sII")
 pack_own = _OWN.pack
 OWN_SIZE = 40
@@ -1370,4 +1400,4 @@ class GoneKey(NamedTuple):
         return map(cls._make, _GONE_KEY.iter_unpack(raw))
 
 
-FINGERPRINT = bytes.fromhex("59e1d3375d95f12e934f5379b6f4f868aede1f5b4ba6a3a3c1814120504dcdff")
+FINGERPRINT = bytes.fromhex("56fa617b3657ed212b6379dd02fb77c9f73e579e8a745d574eddd8fb117648c1")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from kmesh.abi.layout import FINGERPRINT, Meta
 from kmesh.bpf import carry, copies, lib, links, loader, mounts, pins
 from kmesh.bpf.netns import NamespaceLinks
-from kmesh.bpf.objects import GROWING, META
+from kmesh.bpf.objects import GROWING, META, SWEEPS
 from kmesh.bpf.sockets import Sockets
 from kmesh.errors import BpfError, CapacityError
 
@@ -153,12 +153,13 @@ class DataPlane:
 
     def sweep(self) -> None:
         """Count what all open connections have carried so far. Takes a while: run in a thread."""
-        with self._swap:
-            program, conn = os.dup(self.programs["km_sweep"]), os.dup(self.maps["km_conn"])
-        try:
-            lib.run_map_iterator(program, conn)
-        finally:
-            close([program, conn])
+        for name, where in SWEEPS.items():
+            with self._swap:
+                program, kept = os.dup(self.programs[name]), os.dup(self.maps[where])
+            try:
+                lib.run_map_iterator(program, kept)
+            finally:
+                close([program, kept])
 
     def sockets(self, cookie: int) -> Sockets | None:
         """The sockets of a pod's namespace, None when it is gone; as ``iterate``, in a thread of

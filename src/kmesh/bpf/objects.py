@@ -99,13 +99,14 @@ INGRESS = Object(
 OBSERVE = Object(
     str(FOLDER / "observe.bpf.o"),
     (Program("km_observe", SOCK_OPS, "observe"),),
-    ("km_conn", *ORIGIN, *AVOID, *OBSERVED, *SHARED),
+    ("km_conn", "km_watched", *ORIGIN, *AVOID, *OBSERVED, *SHARED),
     without="connections are neither counted nor logged",
 )
+SWEEPS = {"km_sweep": "km_conn", "km_sweep_places": "km_watched"}  # the map that each goes over
 SWEEP = Object(
     str(FOLDER / "sweep.bpf.o"),
-    (Program("km_sweep", ITERATOR),),
-    ("km_conn", *OBSERVED, *SHARED),
+    tuple(Program(name, ITERATOR) for name in SWEEPS),
+    ("km_conn", "km_watched", *OBSERVED, *SHARED),
     without="what a connection carries is counted when it ends, not before",
 )
 REFUSE = Object(

@@ -9,6 +9,7 @@
 #ifndef KMESH_ABI_H
 #define KMESH_ABI_H
 
+#include <stddef.h>
 #include <linux/bpf.h>
 #include <linux/types.h>
 
@@ -479,10 +480,11 @@ enum km_tally_kind {
 	KM_TALLY_FLOWS, /* rows of km_flow that were made */
 	KM_TALLY_AVOIDED, /* rows of km_avoid that were made */
 	KM_TALLY_FORGIVEN, /* and that were dropped after a connection that succeeded */
+	KM_TALLY_CROWDED, /* connections whose place in km_watched was another's */
 	KM_TALLIES,
 };
 
-/* A connection while it is open, in its socket. */
+/* A connection while it is open. */
 struct km_conn {
 	struct km_addr local;
 	struct km_addr remote;
@@ -516,6 +518,26 @@ struct km_kept {
 	__u32 zero;
 };
 KM_ABI_ASSERT(km_kept, 104);
+
+/*
+ * The connections of recent sockets: storage of its own costs a connection as much as all the
+ * rest of watching it. Who has a place keeps it until the connection is over; whose place is
+ * taken has storage. What follows the first two fields is a struct km_kept: the kernel finds
+ * locks only in the outermost structure.
+ */
+struct km_watched {
+	__u64 socket; /* cookie; 0: nobody's */
+	__u64 address; /* of the kernel's own structure; not to be believed without the cookie */
+	struct km_conn conn;
+	struct bpf_spin_lock lock;
+	__u32 zero[3];
+};
+KM_ABI_ASSERT(km_watched, 128);
+_Static_assert(offsetof(struct km_watched, lock) - offsetof(struct km_watched, conn) ==
+		       offsetof(struct km_kept, lock),
+	       "a place holds a struct km_kept");
+
+#define KM_WATCHED 4096
 
 /* Who wrote the maps; read before anything is adopted. */
 struct km_meta {

@@ -23,6 +23,9 @@ struct minmax {
 struct sock_common {
 	unsigned char skc_state;
 	unsigned long skc_flags;
+	struct {
+		__s64 counter;
+	} skc_cookie;
 };
 
 struct sock {
@@ -58,9 +61,59 @@ struct {
 	__type(value, struct km_kept);
 } km_conn SEC(".maps");
 
-static __always_inline int km_has_ended(const struct tcp_sock *tp)
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, struct km_watched);
+	__uint(max_entries, KM_WATCHED);
+} km_watched SEC(".maps");
+
+/* Cookies are counted up: sockets of one time lie beside each other. */
+static __always_inline struct km_watched *km_watched_at(__u64 socket)
 {
-	switch (*(volatile unsigned char *)&tp->inet_conn.icsk_inet.sk.__sk_common.skc_state) {
+	__u32 index = socket & (KM_WATCHED - 1);
+
+	return bpf_map_lookup_elem(&km_watched, &index);
+}
+
+/* What a place holds. */
+static __always_inline struct km_kept *km_kept_in(struct km_watched *place)
+{
+	return (struct km_kept *)&place->conn;
+}
+
+/* The kernel's own numbers of a connection. */
+struct km_seen {
+	__u64 acked;
+	__u64 received;
+	unsigned long flags;
+	__u32 snd_nxt;
+	__u32 snd_una;
+	__u32 retransmits;
+	__u32 lost;
+	__u32 srtt_us;
+	__u32 min_rtt_us;
+	unsigned char state;
+};
+
+/* Bytes first: what ends a connection must not be taken for one that was there before. */
+#define KM_SEE(seen, tp, read)                                                    \
+	do {                                                                      \
+		read((seen)->acked, (tp)->bytes_acked);                           \
+		read((seen)->received, (tp)->bytes_received);                     \
+		read((seen)->flags, (tp)->inet_conn.icsk_inet.sk.__sk_common.skc_flags); \
+		read((seen)->state, (tp)->inet_conn.icsk_inet.sk.__sk_common.skc_state); \
+		read((seen)->snd_nxt, (tp)->snd_nxt);                             \
+		read((seen)->snd_una, (tp)->snd_una);                             \
+		read((seen)->retransmits, (tp)->total_retrans);                   \
+		read((seen)->lost, (tp)->lost);                                   \
+		read((seen)->srtt_us, (tp)->srtt_us);                             \
+		read((seen)->min_rtt_us, (tp)->rtt_min.s[0].v);                   \
+	} while (0)
+
+static __always_inline int km_has_ended(const struct km_seen *seen)
+{
+	switch (seen->state) {
 	case BPF_TCP_FIN_WAIT1:
 	case BPF_TCP_FIN_WAIT2:
 	case BPF_TCP_CLOSING:
@@ -75,20 +128,18 @@ static __always_inline int km_has_ended(const struct tcp_sock *tp)
  * and is none of them. bytes_sent would count what never left this machine. A look from
  * outside takes what is acknowledged: what is on its way cannot be read together with it.
  */
-static __always_inline __u64 km_bytes_sent(const struct tcp_sock *tp, int outbound, int closed)
+static __always_inline __u64 km_bytes_sent(const struct km_seen *seen, int outbound, int closed)
 {
-	__u64 acked = *(volatile __u64 *)&tp->bytes_acked;
-	__u32 under_way = closed ? tp->snd_nxt - tp->snd_una : 0;
-	__u64 numbers = outbound + km_has_ended(tp);
+	__u64 numbers = outbound + km_has_ended(seen), known = seen->acked;
 
-	return acked + under_way > numbers ? acked + under_way - numbers : 0;
+	if (closed)
+		known += seen->snd_nxt - seen->snd_una;
+	return known > numbers ? known - numbers : 0;
 }
 
-static __always_inline __u64 km_bytes_received(struct tcp_sock *tp)
+static __always_inline __u64 km_bytes_received(const struct km_seen *seen)
 {
-	unsigned long flags = tp->inet_conn.icsk_inet.sk.__sk_common.skc_flags;
-
-	return tp->bytes_received - (flags >> KM_SOCK_DONE & 1);
+	return seen->received - (seen->flags >> KM_SOCK_DONE & 1);
 }
 
 static __always_inline struct km_traffic *km_row_of(struct km_conn *conn, __u16 result)
@@ -124,23 +175,25 @@ struct km_growth {
 
 /*
  * Counts what is new since the last time; whether it has carried anything. The last word
- * has who tells the end: a look that was overtaken by it adds nothing.
+ * has who tells the end: a look that was overtaken by it, or by the socket's next connection
+ * (another start), adds nothing.
  */
-static __noinline int km_tell(struct km_kept *kept, struct tcp_sock *tp, int closed)
+static __noinline int km_tell(struct km_kept *kept, const struct km_seen *seen, __u64 start,
+			      int closed)
 {
 	struct km_growth now = {}, grown = {};
 	struct km_traffic *row;
 	int fresh, carried;
 
-	if (!kept || !tp)
+	if (!kept || !seen)
 		return 0;
-	now.sent = km_bytes_sent(tp, kept->conn.direction == KM_OUTBOUND, closed);
-	now.received = km_bytes_received(tp);
-	now.retransmits = tp->total_retrans;
-	now.lost = tp->lost;
+	now.sent = km_bytes_sent(seen, kept->conn.direction == KM_OUTBOUND, closed);
+	now.received = km_bytes_received(seen);
+	now.retransmits = seen->retransmits;
+	now.lost = seen->lost;
 	bpf_spin_lock(&kept->lock);
-	fresh = kept->conn.state == KM_CONN_OPEN;
-	if (kept->conn.state != KM_CONN_OVER) {
+	fresh = kept->conn.state == KM_CONN_OPEN && kept->conn.start == start;
+	if (fresh || (kept->conn.state == KM_CONN_TOLD && kept->conn.start == start)) {
 		KM_GROW(&kept->conn, now, grown, sent)
 		KM_GROW(&kept->conn, now, grown, received)
 		KM_GROW(&kept->conn, now, grown, retransmits)
@@ -163,8 +216,8 @@ static __noinline int km_tell(struct km_kept *kept, struct tcp_sock *tp, int clo
 	}
 	if (closed) {
 		KM_ADD(row, closed, 1);
-		KM_ADD(row, rtt_us, tp->srtt_us >> 3);
-		KM_ADD(row, min_rtt_us, tp->rtt_min.s[0].v);
+		KM_ADD(row, rtt_us, seen->srtt_us >> 3);
+		KM_ADD(row, min_rtt_us, seen->min_rtt_us);
 	}
 	return carried;
 }
@@ -178,12 +231,12 @@ static __always_inline int km_sampled(const struct km_switch *switches, __u64 so
 	       (!sample || (km_mix(KM_CHECK_SEED, (__u32)socket) >> 16) < sample);
 }
 
-static __noinline void km_write(struct km_conn *conn, struct tcp_sock *tp, __u64 socket,
-				enum km_event_kind kind, __u16 error)
+static __noinline void km_write(struct km_conn *conn, const struct km_seen *seen,
+				__u64 socket, enum km_event_kind kind, __u16 error)
 {
 	struct km_event *event;
 
-	if (!conn || !tp)
+	if (!conn || !seen)
 		return;
 	event = km_reserve();
 	if (!event)
@@ -198,8 +251,8 @@ static __noinline void km_write(struct km_conn *conn, struct tcp_sock *tp, __u64
 	event->vip = conn->vip;
 	event->workload = conn->workload;
 	event->service = conn->service;
-	event->rtt_us = tp->srtt_us >> 3;
-	event->min_rtt_us = tp->rtt_min.s[0].v;
+	event->rtt_us = seen->srtt_us >> 3;
+	event->min_rtt_us = seen->min_rtt_us;
 	event->retransmits = conn->retransmits;
 	event->lost = conn->lost;
 	event->local_port = conn->local_port;

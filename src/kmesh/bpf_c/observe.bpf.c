@@ -42,11 +42,73 @@ static __noinline void km_ends6(struct bpf_sock_ops *ctx, struct km_conn *conn)
 	conn->remote.word[3] = KM_WORD(ctx->remote_ip6[3]);
 }
 
-static __always_inline struct km_kept *km_kept_of(struct bpf_sock_ops *ctx)
-{
-	struct bpf_sock *sk = ctx->sk;
+#define KM_DIRECT(to, from) (to) = (from)
 
-	return sk ? bpf_sk_storage_get(&km_conn, sk, 0, 0) : NULL;
+/* Whether this socket's connection is watched. */
+static __always_inline int km_is_watched(struct bpf_sock_ops *ctx)
+{
+	return ctx->bpf_sock_ops_cb_flags & BPF_SOCK_OPS_STATE_CB_FLAG;
+}
+
+/* A place wins over storage, which may be there from a connection before. */
+static __always_inline struct km_kept *km_kept_of(struct bpf_sock *sk, __u64 socket)
+{
+	struct km_watched *place = km_watched_at(socket);
+
+	if (place && place->socket == socket)
+		return km_kept_in(place);
+	return bpf_sk_storage_get(&km_conn, sk, 0, 0);
+}
+
+/* In the socket's place, else in storage; whether there was memory for it. */
+static __noinline int km_keep(struct bpf_sock *sk, __u64 socket, const struct km_conn *conn)
+{
+	struct km_watched *place = km_watched_at(socket);
+	struct km_kept *kept;
+	int mine = 0;
+
+	if (!sk || !conn)
+		return 0;
+	if (place && (!place->socket || place->socket == socket)) {
+		bpf_spin_lock(&place->lock);
+		mine = !place->socket || place->socket == socket;
+		if (mine) {
+			place->socket = socket;
+			place->address = (__u64)sk;
+			place->conn = *conn;
+		}
+		bpf_spin_unlock(&place->lock);
+	}
+	if (mine)
+		return 1;
+	km_tally_up(KM_TALLY_CROWDED);
+	kept = bpf_sk_storage_get(&km_conn, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	if (kept)
+		kept->conn = *conn;
+	return !!kept;
+}
+
+static __noinline void km_write_now(struct km_conn *conn, struct bpf_sock *sk, __u64 socket,
+				    enum km_event_kind kind)
+{
+	struct km_seen seen = {};
+	struct tcp_sock *tp;
+
+	if (!conn || !sk)
+		return;
+	tp = bpf_skc_to_tcp_sock(sk);
+	if (!tp)
+		return;
+	KM_SEE(&seen, tp, KM_DIRECT);
+	km_write(conn, &seen, socket, kind, 0);
+}
+
+static __always_inline void km_say_open(struct km_conn *conn, struct bpf_sock *sk, __u64 socket)
+{
+	struct km_switch *switches = km_switches();
+
+	if (switches && switches->access_log & KM_LOG_STEPS && km_sampled(switches, socket))
+		km_write_now(conn, sk, socket, KM_EVENT_OPEN);
 }
 
 /* Whether anybody asks about connections of this direction. */
@@ -57,48 +119,49 @@ static __always_inline int km_wanted(const struct km_switch *switches,
 	       (switches->avoid_ms && direction == KM_OUTBOUND);
 }
 
-/* A connection of an enrolled pod with somebody else, in a socket that is watched from now on. */
-static __noinline struct km_kept *km_begin(struct bpf_sock_ops *ctx, enum km_direction direction)
+/* A connection of an enrolled pod with somebody else is watched from now on. */
+static __noinline void km_begin(struct bpf_sock_ops *ctx, enum km_direction direction)
 {
 	struct km_switch *switches = km_switches();
 	struct km_conn conn = {};
-	struct km_kept *kept;
 	struct bpf_sock *sk = ctx->sk;
 	struct km_origin *origin;
 	struct km_enrol enrol;
+	__u64 socket;
 
 	if (!sk || !switches || !km_wanted(switches, direction) ||
 	    km_enrolled(bpf_get_netns_cookie(ctx), &enrol) >= 0)
-		return NULL;
+		return;
 	if (KM_WORD(ctx->family) == KM_FAMILY_INET)
 		km_ends4(ctx, &conn);
 	else
 		km_ends6(ctx, &conn);
 	if (km_is_loopback(&conn.remote) || km_same(&conn.remote, &conn.local))
-		return NULL;
+		return;
+	socket = bpf_get_socket_cookie(ctx);
 	conn.start = bpf_ktime_get_ns();
 	conn.workload = enrol.workload;
 	conn.direction = direction;
+	conn.state = direction == KM_INBOUND ? KM_CONN_OPEN : KM_CONN_DIALLING;
 	conn.local_port = KM_WORD(ctx->local_port);
 	conn.remote_port = bpf_ntohl(KM_WORD(ctx->remote_port));
-	origin = direction == KM_OUTBOUND ? km_origin_of(sk, bpf_get_socket_cookie(ctx)) : NULL;
+	origin = direction == KM_OUTBOUND ? km_origin_of(sk, socket) : NULL;
 	if (origin && origin->backend_port == conn.remote_port &&
 	    km_same(&origin->backend, &conn.remote)) {
 		conn.vip = origin->vip;
 		conn.vip_port = origin->vip_port;
 		conn.service = origin->service;
 	}
-	kept = bpf_sk_storage_get(&km_conn, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
-	if (!kept) {
+	if (!km_keep(sk, socket, &conn)) {
 		km_tally_up(KM_TALLY_UNSEEN);
 		KM_LOG(switches, .code = KM_SAYS_UNSEEN, .level = KM_LEVEL_WARNING,
 		       .source = conn.local, .source_port = conn.local_port, .target = conn.remote,
 		       .target_port = conn.remote_port, .workload = conn.workload);
-		return NULL;
+		return;
 	}
-	kept->conn = conn;
 	bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG);
-	return kept;
+	if (direction == KM_INBOUND)
+		km_say_open(&conn, sk, socket);
 }
 
 static __always_inline void km_avoid_key_of(const struct km_conn *conn, struct km_avoid_key *key)
@@ -160,32 +223,28 @@ static __noinline void km_forgive(const struct km_conn *conn)
 }
 
 /* It counts as opened when it is told of: by the next sweep, or by its end. */
-static __noinline void km_opened(struct bpf_sock_ops *ctx, struct km_kept *kept)
+static __noinline void km_opened(struct bpf_sock_ops *ctx)
 {
 	struct km_switch *switches = km_switches();
 	struct bpf_sock *sk = ctx->sk;
-	struct tcp_sock *tp;
 	__u64 socket, now, took;
+	struct km_kept *kept;
 
-	if (!kept || !sk || !switches)
+	if (!sk || !switches || !km_is_watched(ctx))
+		return;
+	socket = bpf_get_socket_cookie(ctx);
+	kept = km_kept_of(sk, socket);
+	if (!kept)
 		return;
 	if (kept->conn.vip_port)
 		km_forgive(&kept->conn);
 	now = bpf_ktime_get_ns();
 	took = now - kept->conn.start;
-	kept->conn.state = KM_CONN_OPEN;
-	if (!switches->access_log ||
-	    (took < KM_SLOW_NS && !(switches->access_log & KM_LOG_STEPS))) {
-		kept->conn.start = now;
-		return;
-	}
-	socket = bpf_get_socket_cookie(ctx);
-	tp = bpf_skc_to_tcp_sock(sk);
-	if (tp && took >= KM_SLOW_NS)
-		km_write(&kept->conn, tp, socket, KM_EVENT_SLOW, 0);
+	if (switches->access_log && took >= KM_SLOW_NS)
+		km_write_now(&kept->conn, sk, socket, KM_EVENT_SLOW);
 	kept->conn.start = now;
-	if (tp && switches->access_log & KM_LOG_STEPS && km_sampled(switches, socket))
-		km_write(&kept->conn, tp, socket, KM_EVENT_OPEN, 0);
+	kept->conn.state = KM_CONN_OPEN;
+	km_say_open(&kept->conn, sk, socket);
 }
 
 /*
@@ -213,26 +272,21 @@ static __noinline void km_failed(struct km_conn *conn, struct tcp_sock *tp, __u1
 		KM_ADD(row, failed, 1);
 }
 
-/*
- * Connections with an error have their record whatever the sample says. What is kept
- * goes with the socket: to free it here would cost as much as all the rest.
- */
-static __noinline void km_ended(struct bpf_sock_ops *ctx)
+/* Connections with an error have their record whatever the sample says. */
+static __noinline void km_say_over(struct km_kept *kept, struct bpf_sock *sk, __u64 socket)
 {
 	struct km_switch *switches = km_switches();
-	struct bpf_sock *sk = ctx->sk;
-	struct km_kept *kept;
+	struct km_seen seen = {};
 	struct tcp_sock *tp;
-	__u64 socket;
 	__u16 error;
 	int dialling;
 
-	kept = km_kept_of(ctx);
-	if (!sk || !switches || !kept || kept->conn.state == KM_CONN_OVER)
+	if (!kept || !sk || !switches || kept->conn.state == KM_CONN_OVER)
 		return;
 	tp = bpf_skc_to_tcp_sock(sk);
 	if (!tp)
 		return;
+	KM_SEE(&seen, tp, KM_DIRECT);
 	error = tp->inet_conn.icsk_inet.sk.sk_err;
 	dialling = kept->conn.state == KM_CONN_DIALLING;
 	if (dialling) {
@@ -240,14 +294,30 @@ static __noinline void km_ended(struct bpf_sock_ops *ctx)
 		kept->conn.state = KM_CONN_OVER;
 		km_failed(&kept->conn, tp, error);
 	} else {
-		km_tell(kept, tp, 1);
+		km_tell(kept, &seen, kept->conn.start, 1);
 	}
-	if (!switches->access_log)
+	if (switches->access_log && (error || km_sampled(switches, socket)))
+		km_write(&kept->conn, &seen, socket,
+			 dialling ? KM_EVENT_FAILED : KM_EVENT_CLOSE, error);
+}
+
+/* Storage goes with the socket: to free it here would cost as much as all the rest. */
+static __noinline void km_ended(struct bpf_sock_ops *ctx)
+{
+	struct bpf_sock *sk = ctx->sk;
+	struct km_watched *place;
+	__u64 socket;
+
+	if (!sk)
 		return;
 	socket = bpf_get_socket_cookie(ctx);
-	if (error || km_sampled(switches, socket))
-		km_write(&kept->conn, tp, socket, dialling ? KM_EVENT_FAILED : KM_EVENT_CLOSE,
-			 error);
+	place = km_watched_at(socket);
+	if (!place || place->socket != socket) {
+		km_say_over(bpf_sk_storage_get(&km_conn, sk, 0, 0), sk, socket);
+		return;
+	}
+	km_say_over(km_kept_in(place), sk, socket);
+	place->socket = 0;
 }
 
 SEC("sockops") int km_observe(struct bpf_sock_ops *ctx)
@@ -257,10 +327,10 @@ SEC("sockops") int km_observe(struct bpf_sock_ops *ctx)
 		km_begin(ctx, KM_OUTBOUND);
 		break;
 	case BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB:
-		km_opened(ctx, km_kept_of(ctx));
+		km_opened(ctx);
 		break;
 	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
-		km_opened(ctx, km_begin(ctx, KM_INBOUND));
+		km_begin(ctx, KM_INBOUND);
 		break;
 	case BPF_SOCK_OPS_STATE_CB:
 		if (ctx->args[1] == KM_CLOSED)

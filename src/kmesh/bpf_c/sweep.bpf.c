@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only)
 /*
  * Tells what open connections have carried since the last time. Run by user space every
- * few seconds, over the sockets that are watched and no others, in all pods at once.
+ * few seconds, over the connections that are watched and no others, in all pods at once.
  */
 #include <stddef.h>
 #include <linux/bpf.h>
@@ -10,19 +10,39 @@
 #include "conn.h"
 #include "log.h"
 
+#define KM_CLOSED 7 /* TCP_CLOSE */
+
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 struct bpf_iter__bpf_sk_storage_map {
 	struct sock *sk;
 };
+
+struct bpf_iter__bpf_map_elem {
+	void *key;
+};
 #pragma clang attribute pop
+
+#define KM_READ(to, from) bpf_probe_read_kernel(&(to), sizeof(to), &(from))
+
+static __noinline void km_look(struct km_kept *kept, struct tcp_sock *tp, __u64 start,
+			       __u64 socket)
+{
+	struct km_switch *switches = km_switches();
+	struct km_seen seen = {};
+
+	if (!kept)
+		return;
+	KM_SEE(&seen, tp, KM_READ);
+	if (km_tell(kept, &seen, start, 0) && switches &&
+	    switches->access_log & KM_LOG_STEPS && km_sampled(switches, socket))
+		km_write(&kept->conn, &seen, socket, KM_EVENT_PERIODIC, 0);
+}
 
 SEC("iter/bpf_sk_storage_map") int km_sweep(struct bpf_iter__bpf_sk_storage_map *ctx)
 {
 	struct sock *sk = ctx->sk;
-	struct km_switch *switches = km_switches();
 	struct km_kept *kept;
 	struct tcp_sock *tp;
-	__u64 socket;
 
 	if (!sk)
 		return 0;
@@ -30,13 +50,58 @@ SEC("iter/bpf_sk_storage_map") int km_sweep(struct bpf_iter__bpf_sk_storage_map 
 	if (!tp)
 		return 0;
 	kept = bpf_sk_storage_get(&km_conn, tp, 0, 0);
-	if (!kept || kept->conn.state == KM_CONN_DIALLING || !km_tell(kept, tp, 0))
+	if (kept)
+		km_look(kept, tp, kept->conn.start, bpf_get_socket_cookie(tp));
+	return 0;
+}
+
+/* Whether a place's owner is there and its connection is not over; -1: it cannot be seen. */
+static __always_inline int km_is_there(struct tcp_sock *tp, __u64 socket)
+{
+	struct sock_common *common = &tp->inet_conn.icsk_inet.sk.__sk_common;
+	unsigned char state;
+	__s64 cookie;
+
+	if (KM_READ(cookie, common->skc_cookie.counter) || KM_READ(state, common->skc_state))
+		return -1;
+	return cookie == socket && state != KM_CLOSED;
+}
+
+/*
+ * While a place is a connection's, the socket is there: it tells its end first. Whose program
+ * was not called for that (another one was in force, or none) has left the place behind.
+ */
+SEC("iter/bpf_map_elem") int km_sweep_places(struct bpf_iter__bpf_map_elem *ctx)
+{
+	__u64 socket, address, start;
+	struct km_watched *place;
+	__u32 *key = ctx->key, index;
+	struct tcp_sock *tp;
+	int there;
+
+	if (!key)
 		return 0;
-	if (!switches || !(switches->access_log & KM_LOG_STEPS))
+	index = *key;
+	place = bpf_map_lookup_elem(&km_watched, &index);
+	if (!place || !place->socket)
 		return 0;
-	socket = bpf_get_socket_cookie(tp);
-	if (km_sampled(switches, socket))
-		km_write(&kept->conn, tp, socket, KM_EVENT_PERIODIC, 0);
+	bpf_spin_lock(&place->lock);
+	socket = place->socket;
+	address = place->address;
+	start = place->conn.start;
+	bpf_spin_unlock(&place->lock);
+	tp = (struct tcp_sock *)address;
+	there = km_is_there(tp, socket);
+	if (there > 0)
+		km_look(km_kept_in(place), tp, start, socket);
+	if (there)
+		return 0;
+	bpf_spin_lock(&place->lock);
+	if (place->socket == socket && place->conn.start == start) {
+		place->conn.state = KM_CONN_OVER;
+		place->socket = 0;
+	}
+	bpf_spin_unlock(&place->lock);
 	return 0;
 }
 

@@ -203,6 +203,8 @@ TRAFFIC = _table(
     ("kmesh_traffic_rows_evicted", COUNTER, "",
      "Rows of the kernel's counters that newer ones pushed out, with what was not read yet"),
     ("kmesh_connections_unseen", COUNTER, "", "Connections not counted, for want of memory"),
+    ("kmesh_connections_crowded", COUNTER, "",
+     "Watched connections whose place another had: they took memory of their own"),
     ("kmesh_series", GAUGE, "table", "Label sets of connection metrics"),
     ("kmesh_series_limit", GAUGE, "table", "Label sets that are kept at most"),
     ("kmesh_series_evicted", COUNTER, "table",

@@ -252,3 +252,4 @@ def records(ring: RingReader, traffic: TrafficTask) -> Iterator[Metric]:
     yield one("kmesh_sweep_failures", found.failures)
     yield one("kmesh_traffic_rows_evicted", found.evicted)
     yield one("kmesh_connections_unseen", found.unseen)
+    yield one("kmesh_connections_crowded", found.crowded)

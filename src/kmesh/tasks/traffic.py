@@ -29,13 +29,14 @@ EVERY = 5.0  # seconds between looks where open connections are not swept
 class TrafficTaskStatistics(NamedTuple):
     """Since start: ``sweeps`` of open connections and those that failed; of the kernel's
     counters: ``rows`` there are, ``evicted`` were pushed out by newer ones; ``unseen`` connections
-    are not counted, for want of memory."""
+    are not counted, for want of memory; ``crowded`` ones needed memory of their own."""
 
     sweeps: int
     failures: int
     rows: int
     evicted: int
     unseen: int
+    crowded: int
 
 
 class TrafficTask:
@@ -89,10 +90,11 @@ class TrafficTask:
 
     def statistics(self) -> TrafficTaskStatistics:
         """For metrics and dumps."""
-        unseen = self._reader.tallies()[Tally.UNSEEN]
+        found = self._reader.tallies()
         return TrafficTaskStatistics(
-            self._sweeps, self._failures, *self._growth.statistics(), unseen
-        )
+            self._sweeps, self._failures, *self._growth.statistics(),
+            found[Tally.UNSEEN], found[Tally.CROWDED],
+        )  # fmt: skip
 
     async def _sweep(self) -> None:
         self._sweeps += 1
