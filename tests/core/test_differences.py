@@ -11,9 +11,10 @@ from kmesh.core import addr
 from kmesh.core.apart import KINDS, LAYERS, Apart
 from kmesh.core.commands import CIDR, ENROL, EXEMPT, GUARD, LINK, MATCH, OWN, PEER, POD, VIP
 from kmesh.core.differences import Wanted, compare
+from kmesh.core.mirror import Realised
 from kmesh.core.model import Rejected, Resource
 from kmesh.core.pictures import pictures
-from kmesh.core.plan import Realised, frontend_of
+from kmesh.core.plan import frontend_of
 from kmesh.core.policy_index import Content
 from kmesh.core.row_names import describe
 from tests.core.meshes import WEB, service, uid, workload
@@ -121,6 +122,7 @@ def test_a_plan_that_is_not_what_is_desired() -> None:
     planner = node.steer.planner
     key = next(key for key in planner.records if key[20:22] == (80).to_bytes(2, "little"))
     realised = planner.records[key]
+    raw = planner.records.raw[key]
     row = node.kernel.tables[VIP][key]
     planner.records[key] = Realised(realised.target._replace(port=1), realised.segment)
     found = {(each.first, each.second, each.what, each.kind) for each in node.diff()}
@@ -131,8 +133,8 @@ def test_a_plan_that_is_not_what_is_desired() -> None:
     del node.kernel.tables[VIP][key]
     assert node.only()[:2] + node.only()[4:] == ("desired", "planned", "missing", "")
     other = key[:20] + (81).to_bytes(2, "little") + key[22:]
-    planner._keep(key, realised, frontend_of(key))
-    planner._keep(other, Realised(realised.target, realised.segment), frontend_of(other))
+    planner._keep(key, raw, frontend_of(key))
+    planner._keep(other, raw, frontend_of(other))
     node.kernel.tables[VIP] |= {key: row}
     kinds = {(each.first, each.kind) for each in node.diff()}
     assert kinds == {("desired", "unplanned"), ("planned", "missing")}

@@ -19,7 +19,7 @@ from kmesh.core.kernel_view import (
     service,
     weigh,
 )
-from kmesh.core.plan import Realised
+from kmesh.core.mirror import Realised
 
 if TYPE_CHECKING:
     import pytest

@@ -7,7 +7,8 @@ import pytest
 from kmesh.abi.layout import SLOT_SIZE, Cidr, CidrKey, Config, Reason, Vip, VipAction, VipKey
 from kmesh.core import addr
 from kmesh.core.commands import CIDR, CONFIG, VIP, Drop, Op, Phase, Put, WriteSlots
-from kmesh.core.plan import Planner, Segment, order, record, stamp
+from kmesh.core.mirror import Segment, record, stamp
+from kmesh.core.plan import Planner, order
 from kmesh.core.render import Target
 from kmesh.core.segments import Full, Segments
 
@@ -107,7 +108,7 @@ def test_a_frontend_that_goes_is_opened_before_its_ports_go() -> None:
     apply(plan, plan.plan(A, {**rows(A, balance(1)), key(A, 80, 7): balance(2)}))
     ops = apply(plan, plan.plan(A, {}), now=1.0)
     assert [op.phase for op in ops] == [Phase.DROP_ANY_PORT, Phase.DROP_PORT, Phase.DROP_OWN]
-    assert (plan.records, plan.frontends) == ({}, {})
+    assert (dict(plan.records), plan.frontends) == ({}, {})
     plan.segments.wake(3.0)
     assert plan.segments.statistics().used == 0
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from kmesh.abi.check import seal, seal_last
 from kmesh.abi.layout import SLOT_SIZE, Enrol, Reason, Vip, VipAction
-from kmesh.core.plan import Segment
+from kmesh.core.mirror import ACTIONS, REASONS, Segment
 from kmesh.core.render import Target
 
 if TYPE_CHECKING:
@@ -15,10 +15,6 @@ if TYPE_CHECKING:
     from kmesh.core.ids import Ids
     from kmesh.core.model import Service
     from kmesh.core.store import Store
-
-REASONS = {reason.value: reason for reason in Reason}
-ACTIONS = {action.value: action for action in VipAction}
-
 
 DAMAGED = Target(VipAction.NONE, Reason.INCONSISTENT, 0)
 

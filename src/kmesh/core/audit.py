@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from kmesh.abi.layout import SLOT_SIZE
 from kmesh.core.commands import CIDR, EXEMPT, PREFIX, ROW, SLOT
-from kmesh.core.plan import row, stamp
+from kmesh.core.mirror import row, stamp
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from kmesh.core.plan import Realised
+    from kmesh.core.mirror import Realised
 
 ARRAYS = (SLOT, ROW)
 TRIES = (CIDR, PREFIX, EXEMPT)  # asked for one row, they may answer with a shorter prefix

@@ -17,7 +17,7 @@ from kmesh.core.audit import Kind
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from kmesh.core.plan import Realised
+    from kmesh.core.mirror import Realised
 
 Shape = dict[str, Any]
 Weights = dict[bytes, int]

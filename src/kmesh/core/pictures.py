@@ -34,12 +34,13 @@ from kmesh.core.commands import (
     Put,
     WriteRows,
 )
-from kmesh.core.plan import CONFIG_KEY, Realised, frontend_of, row, stamp
+from kmesh.core.mirror import Realised, row, stamp
+from kmesh.core.plan import CONFIG_KEY, frontend_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
 
-    from kmesh.core.plan import Segment
+    from kmesh.core.mirror import Segment
     from kmesh.core.steer import Steering
 
 LOST = Realised(DAMAGED, None)

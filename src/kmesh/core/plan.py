@@ -7,44 +7,28 @@ look-up gives the old answer or the new one.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from kmesh.abi import check
 from kmesh.abi.layout import SLOT_SIZE, Cidr, CidrKey, Config, VipAction, pack_vip
-from kmesh.abi.layout import Vip as Record
 from kmesh.core.commands import CIDR, CONFIG, VIP, Drop, Op, Phase, Put, WriteSlots
+from kmesh.core.mirror import Records, Segment, record
 from kmesh.core.segments import Full, Segments
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from kmesh.core.mirror import Realised
     from kmesh.core.render import Rows, Target
     from kmesh.core.store import Frontend
 
 CONFIG_KEY = bytes(4)
-ANY_PORT, EVERYBODY = bytes(2), bytes(4)
+ANY_PORT, EVERYBODY, NO_SLOTS = bytes(2), bytes(4), bytes(4)
 EXACT = 128
 _NEW: Any = tuple.__new__  # a NamedTuple's own constructor takes three times as long
 # A member of an enumeration is looked up by a function of its own: ten times a name's time.
 _BALANCE, _SLOTS = VipAction.BALANCE, Phase.SLOTS
 _PUT_OWN_PORT, _PUT_OWN_ANY_PORT = Phase.PUT_OWN_PORT, Phase.PUT_OWN_ANY_PORT
 _PUT_PORT, _PUT_ANY_PORT = Phase.PUT_PORT, Phase.PUT_ANY_PORT
-
-
-class Segment(NamedTuple):
-    """Slots of one service in the array; shared by its records that have equal endpoints."""
-
-    base: int
-    gen: int
-    service: int
-    slots: bytes
-
-
-class Realised(NamedTuple):
-    """A record as the kernel holds it, and the segment it points to."""
-
-    target: Target
-    segment: Segment | None
 
 
 class Planner:
@@ -58,13 +42,14 @@ class Planner:
         self.segments = segments
         self.vip_capacity = vip_capacity
         self.open_reasons = open_reasons
-        self.records: dict[bytes, Realised] = {}
+        self.records = Records()
         self.frontends: dict[Frontend, set[bytes]] = {}
         self.cidrs: set[Frontend] = set()
         self.cidrs_on = False
         self._by_content: dict[tuple[int, bytes], Segment] = {}
-        self._users: dict[Segment, int] = {}
-        self._pending: dict[bytes, Realised] = {}
+        self._twins = False  # whether segments with equal content were adopted
+        self._users: dict[int, int] = {}
+        self._pending: dict[bytes, bytes] = {}
         self._promised = 0
         self._gen = 0
         self._config_lost = False
@@ -72,21 +57,24 @@ class Planner:
     def adopt(self, key: bytes, target: Target, segment: Segment | None) -> None:
         """Take over a record found in the kernel. One whose segment cannot be believed (None
         although it balances, or overlapping another) equals no target, so it will be replaced."""
-        if segment is not None and segment not in self._users:
+        segments = self.records.segments
+        if segment is not None and segments.get(segment.base) != segment:
             if not self.segments.reserve(segment.base, len(segment.slots) // SLOT_SIZE):
                 segment, target = None, target._replace(slots=b"")
             else:
-                self._by_content.setdefault((segment.service, segment.slots), segment)
+                same = self._by_content.setdefault((segment.service, segment.slots), segment)
+                self._twins = self._twins or same is not segment
+                segments[segment.base] = segment
                 self._gen = max(self._gen, segment.gen)
         if segment is not None:
-            self._users[segment] = self._users.get(segment, 0) + 1
-        self._keep(key, Realised(target, segment), frontend_of(key))
+            self._users[segment.base] = self._users.get(segment.base, 0) + 1
+        self._keep(key, record(target, segment).pack(), frontend_of(key))
 
     def found(self, key: bytes, what: Realised | None, now: float) -> None:
         """A record is not in the kernel as it was written: none is there, or another."""
-        old = self.records.get(key)
+        old = self.records.raw.get(key)
         if what is not None:
-            self._keep(key, what, frontend_of(key))
+            self._keep(key, record(*what).pack(), frontend_of(key))
         elif old is not None:
             del self.records[key]
             self._forget(key)
@@ -94,15 +82,19 @@ class Planner:
 
     def users(self, segment: Segment) -> list[bytes]:
         """Keys of the records that lead to a segment; looks at every record."""
-        return [key for key, each in self.records.items() if each.segment == segment]
+        if not self.uses(segment):
+            return []
+        base = segment.base.to_bytes(4, "little")
+        found = (key for key, raw in self.records.raw.items() if raw.startswith(base))
+        return [key for key in found if self.records[key].segment is not None]
 
     def used(self) -> list[Segment]:
         """Segments that records lead to."""
-        return list(self._users)
+        return [self.records.segments[base] for base in self._users]
 
     def uses(self, segment: Segment) -> bool:
         """Whether some record leads to a segment."""
-        return segment in self._users
+        return segment.base in self._users and self.records.segments[segment.base] == segment
 
     def lose_config(self) -> None:
         """The row of km_config is not as it was written."""
@@ -113,12 +105,12 @@ class Planner:
 
         Raises Full (and reserves nothing) when it does not fit.
         """
-        records, puts, fresh = self.records, [], 0
+        records, puts, fresh = self.records.raw, [], 0
         for key, target in wanted.items():
             old = records.get(key)
             if old is None:
                 fresh += 1
-            elif old.target == target:
+            elif self._says(old, target):
                 continue
             puts.append((key, target))
         if len(records) + self._promised + fresh > self.vip_capacity:
@@ -136,6 +128,19 @@ class Planner:
         if frontend[1] != EXACT:
             ops += self._cidr(frontend, bool(wanted), drops)
         return ops
+
+    def _says(self, raw: bytes, target: Target) -> bool:
+        """Whether a record says what it should."""
+        action, reason, service, port, slots, flags = target
+        base = gen = 0
+        if slots:
+            segment = self._by_content.get((service, slots))
+            if segment is None:
+                return self._twins and self.records.made(raw).target == target
+            base, gen = segment.base, segment.gen
+        count = len(slots) // SLOT_SIZE
+        same = raw == pack_vip(base, count, service, gen, port, action, reason, flags, 0, 0, 0)
+        return same or (self._twins and self.records.made(raw).target == target)
 
     def tidy(self) -> list[Op]:
         """Operations for when nothing is pending: without CIDR VIPs the trie need not be asked."""
@@ -155,15 +160,15 @@ class Planner:
             return
         table, key = command[0], command[1]
         if table == VIP and kind is Put:
-            old, new = self.records.get(key), self._pending.pop(key)
+            old, new = self.records.raw.get(key), self._pending.pop(key)
             if old is None:
                 self._promised -= 1
                 self._keep(key, new, owner)
             else:
-                self.records[key] = new
+                self.records.raw[key] = new
                 self._unlink(old, now)
         elif table == VIP:
-            self._unlink(self.records.pop(key, None), now)
+            self._unlink(self.records.raw.pop(key, None), now)
             self._forget(key)
         elif command.table == CIDR:
             cidr = CidrKey.unpack(command.key)
@@ -196,22 +201,22 @@ class Planner:
                 write = _NEW(WriteSlots, (base, slots, gen))
                 ops.append(_NEW(Op, (_SLOTS, write, frontend)))
             base, gen = segment.base, segment.gen
-            self._users[segment] = self._users.get(segment, 0) + 1
-        self._pending[key] = _NEW(Realised, (target, segment))
-        self._promised += key not in self.records
+            self._users[base] = self._users.get(base, 0) + 1
+        self._promised += key not in self.records.raw
         count = len(slots) // SLOT_SIZE
         value = pack_vip(base, count, service, gen, port, action, reason, flags, 0, 0, 0)
+        self._pending[key] = value
         ops.append(_NEW(Op, (_put_phase(key), _NEW(Put, (VIP, key, value)), frontend)))
 
     def _new_segment(self, service: int, slots: bytes) -> Segment:
         base = self.segments.take(len(slots) // SLOT_SIZE)
         self._gen = self._gen % 0xFFFF + 1
         segment: Segment = _NEW(Segment, (base, self._gen, service, slots))
-        self._by_content[service, slots] = segment
+        self._by_content[service, slots] = self.records.segments[base] = segment
         return segment
 
-    def _keep(self, key: bytes, new: Realised, frontend: Frontend) -> None:
-        self.records[key] = new
+    def _keep(self, key: bytes, new: bytes, frontend: Frontend) -> None:
+        self.records.raw[key] = new
         keys = self.frontends.get(frontend)
         if keys is None:
             self.frontends[frontend] = {key}
@@ -224,16 +229,19 @@ class Planner:
         if not keys:
             self.frontends.pop(frontend_of(key), None)
 
-    def _unlink(self, old: Realised | None, now: float) -> None:
-        segment = old.segment if old is not None else None
-        if segment is None:
+    def _unlink(self, old: bytes | None, now: float) -> None:
+        if old is None or old.startswith(NO_SLOTS, 4):
             return
-        self._users[segment] -= 1
-        if not self._users[segment]:
-            del self._users[segment]
-            if self._by_content.get((segment.service, segment.slots)) is segment:
-                del self._by_content[segment.service, segment.slots]
-            self.segments.release(segment.base, len(segment.slots) // SLOT_SIZE, now)
+        base = int.from_bytes(old[:4], "little")
+        users = self._users[base] - 1
+        if users:
+            self._users[base] = users
+            return
+        del self._users[base]
+        segment = self.records.segments.pop(base)
+        if self._by_content.get((segment.service, segment.slots)) is segment:
+            del self._by_content[segment.service, segment.slots]
+        self.segments.release(base, len(segment.slots) // SLOT_SIZE, now)
 
     def _cidr(self, frontend: Frontend, wanted: bool, drops: bool) -> list[Op]:
         addr, plen = frontend
@@ -273,26 +281,6 @@ def _place(op: Op) -> int:
 
 
 _PUTS, _DROPS = Phase.PUT_OWN_PORT << 16, Phase.DROP_CIDR << 16
-
-
-def record(target: Target, segment: Segment | None) -> Record:
-    """The km_vip value of a target, its check word still 0."""
-    base, gen = (segment.base, segment.gen) if segment else (0, 0)
-    slots = len(target.slots) // SLOT_SIZE
-    return Record(
-        base, slots, target.service, gen, target.port, target.action, target.reason,
-        target.flags, 0, 0, 0,
-    )  # fmt: skip
-
-
-def row(key: bytes, realised: Realised) -> bytes:
-    """The bytes of a record in km_vip."""
-    return check.seal(key, record(*realised).pack())
-
-
-def stamp(segment: Segment) -> bytes:
-    """The segment's slots with its gen in each."""
-    return check.stamp(segment.slots, segment.gen)
 
 
 def frontend_of(key: bytes) -> Frontend:

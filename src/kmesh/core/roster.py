@@ -13,7 +13,7 @@ from kmesh.core.claims import Claims
 from kmesh.core.ids import Ids
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from kmesh.core.model import Families, Identity, Port, Profile, Workload
 
@@ -74,8 +74,8 @@ class Roster(Protocol):
     def drop(self, uid: str) -> None:
         """A workload is gone; unknown ones are fine."""
 
-    def touched(self) -> Iterable[str]:
-        """Services whose endpoints may have changed since this was asked last."""
+    def touched(self) -> Iterator[str]:
+        """Services whose endpoints may have changed, each until it was taken from this."""
 
     def local(self) -> Mapping[Profile, int] | None:
         """How many workloads of this node report each place; None when none came or went since
@@ -152,11 +152,12 @@ class PlainRoster:
         for rival in rivals:
             self._touch(self.workloads[rival])
 
-    def touched(self) -> list[str]:
+    def touched(self) -> Iterator[str]:
         """See Roster."""
-        found = list(self._touched)
-        self._touched.clear()
-        return found
+        while self._touched:
+            service = next(iter(self._touched))
+            del self._touched[service]
+            yield service
 
     def local(self) -> dict[Profile, int] | None:
         """See Roster."""

@@ -140,10 +140,13 @@ class Steering:
         self._left = left
         self.store.roster.keep_left()
 
-    def put(self, items: Iterable[tuple[str, Workload | Service | None]]) -> None:
-        """New, changed and (None) removed resources, and all that the roster learned meanwhile."""
+    def put(
+        self, items: Iterable[tuple[str, Workload | Service | None]], most: int | None = None
+    ) -> bool:
+        """New, changed and (None) removed resources, and what the roster learned meanwhile:
+        of ``most`` services, and whether there are more."""
         items = list(items)
-        self._dirty.add(self.store.apply(items))
+        self._dirty.add(self.store.apply(items, most))
         self.guards.peers.look()
         if self._left is not None:
             for old, new in self.store.roster.left():
@@ -155,6 +158,7 @@ class Steering:
                 self._stamps[cookie] = stamp
                 self._dirty_pods[cookie] = None
                 self.guards.mark()
+        return self.store.unfinished
 
     def start(self) -> None:
         """The control plane's first answer is whole: plan, and drop what it does not know."""

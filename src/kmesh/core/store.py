@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from kmesh.core.claims import HOST_NETWORK
@@ -38,12 +39,16 @@ class Store:
         self.claims = self.roster.claims
         self.services: dict[str, Service] = {}
         self.claimants: dict[Frontend, tuple[str, ...]] = {}
+        self.unfinished = False
 
-    def apply(self, items: Iterable[tuple[str, Workload | Service | None]]) -> dict[Frontend, None]:
+    def apply(
+        self, items: Iterable[tuple[str, Workload | Service | None]], most: int | None = None
+    ) -> dict[Frontend, None]:
         """Put (or with None remove) resources by name; removing what is absent is fine.
 
         Returns the frontends whose answers may have changed, by these or by what the roster
-        learned meanwhile.
+        learned meanwhile; of more than ``most`` services it learned of, some are left for the
+        next call, and ``unfinished``.
         """
         home, dirty = self.home, dict[Frontend, None]()
         for name, value in items:
@@ -55,13 +60,16 @@ class Store:
                 self.roster.drop(name)
                 if name in self.services:
                     self._drop_service(self.services[name], dirty)
-        for key in self.roster.touched():
+        looked = 0
+        for key in islice(self.roster.touched(), most):
+            looked += 1
             service = self.services.get(key)
             if service is not None:
                 dirty.update((frontend, None) for frontend in self.frontends_of(service))
         self._settle_home()
         if home != self.home:
             dirty.update((frontend, None) for frontend in self._ranked())
+        self.unfinished = looked == most
         return dirty
 
     def sensitive(self, frontend: Frontend, profile: Profile) -> bool:

@@ -164,9 +164,8 @@ class Writer:
             self._asked.popleft()()
         taken = self.mailbox.take(TAKE)
         if taken or self._news:
-            self._news = False
-            self.steering.put(taken)
-        if self.mailbox:
+            self._news = self.steering.put(taken, TAKE)
+        if self.mailbox or self._news:
             return True
         if self._policies:
             some = list(islice(self._policies, TAKE))

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-FIRST_PART, LEAST_PART, MOST_PART = 16 << 10, 4 << 10, 128 << 10  # bytes decoded in one go
+FIRST_PART, LEAST_PART, MOST_PART = 4 << 10, 4 << 10, 128 << 10  # bytes decoded in one go
 SLICE = 0.002  # seconds of this thread
 METHOD = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
 
