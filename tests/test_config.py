@@ -188,7 +188,7 @@ def test_help_shows_every_option_with_its_environment_and_default(
 def test_every_default_passes_its_own_parser() -> None:
     found = config()
     assert found.max_slots == 4_000_000
-    assert (found.segment_rest, found.apply_deadline) == (2.0, 10.0)
+    assert (found.segment_rest, found.apply_deadline) == (0.5, 10.0)
     assert (found.run_dir, found.cgroup2_path) == ("/run/kmesh", "")
 
 

@@ -171,7 +171,7 @@ class Config:
         "hours without an agent after which the programs leave all connections alone, policies "
         "included; or never")
     segment_rest: float = row(
-        DATA, "--segment-rest", "", values.seconds(0, 60), "2",
+        DATA, "--segment-rest", "", values.seconds(0, 60), "0.5",
         "seconds before the slots of a replaced endpoint set are used again")
 
     admin_address: Listen | None = row(

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import gc
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from kmesh.abi.layout import SLOT_SIZE, Cidr, CidrKey, Config, Reason, Vip, VipAction, VipKey
 from kmesh.core import addr
@@ -314,6 +318,28 @@ def test_gens_go_round_without_zero() -> None:
 def test_the_stamp_is_little_endian_and_in_every_slot() -> None:
     segment = Segment(0, 0x1234, 1, slots(1, 2))
     assert stamp(segment) == stamped(balance(1, 2), 0x1234)
+
+
+def test_records_are_nothing_to_the_garbage_collector() -> None:
+    plan = planner()
+    apply(plan, plan.plan(A, rows(A, balance(1, 2))))
+    assert plan.records
+    assert not gc.is_tracked(plan.records.raw)
+
+
+@given(st.lists(st.lists(st.integers(1, 4), max_size=3), min_size=1, max_size=6))
+def test_what_was_written_is_mirrored(history: list[list[int]]) -> None:
+    plan = planner()
+    for numbers in history:
+        target = balance(*numbers) if numbers else REFUSED
+        apply(plan, plan.plan(A, rows(A, target)), now=0.0)
+        plan.segments.wake(99.0)
+        assert plan.records[key(A, 80)].target == target
+        segment = plan.records[key(A, 80)].segment
+        assert (segment.slots if segment else b"") == target.slots
+        assert plan.used() == ([segment] if segment else [])
+        assert [*map(plan.users, plan.used())] == ([[key(A, 80)]] if segment else [])
+        assert plan.plan(A, rows(A, target)) == []
 
 
 def test_a_record_without_segment_points_nowhere() -> None:

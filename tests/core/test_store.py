@@ -212,6 +212,19 @@ def test_sensitive_addresses() -> None:
 histories = st.lists(meshes.changes, max_size=25)
 
 
+def test_of_many_services_that_changed_some_are_left_for_the_next_call() -> None:
+    store = Store()
+    keys = [f"default/s{index}" for index in range(5)]
+    put(store, *(service(key, f"10.9.0.{index}") for index, key in enumerate(keys)))
+    store.roster.put(workload("a", of=tuple(keys)))
+    found = [set(store.apply((), 2))]
+    while store.unfinished:
+        found.append(set(store.apply((), 2)))
+    assert [len(each) for each in found] == [2, 2, 1]
+    assert set.union(*found) == store.claimants.keys()
+    assert not store.apply(())
+
+
 @settings(max_examples=200)
 @given(histories, st.integers(0, 2**32))
 def test_the_indexes_are_those_of_the_resources_alone(
