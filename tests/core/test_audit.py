@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from kmesh.abi.layout import SLOT_SIZE
 from kmesh.bpf.fake import FakeKernel
 from kmesh.core import addr
-from kmesh.core.audit import Kind, Sweep
+from kmesh.core.audit import SLICE, Kind, Sweep
 from kmesh.core.commands import CIDR, CONFIG, LINK, NAME, ROW, SLOT, VERDICT, VIP
 from kmesh.core.model import Action, Authorization, Match, PolicyScope, StringMatch
 from kmesh.core.pictures import pictures
@@ -63,7 +64,7 @@ class Rig:
         found = []
         for picture in pictures(self.steer):
             assert picture.settled(), picture.table
-            sweep = Sweep(picture, self.kernel)
+            sweep = Sweep(picture, self.kernel, self.kernel.sealed)
             while (step := sweep.step()) is not None:
                 found += [(sweep, each) for each in step[1]]
         for sweep, each in found:
@@ -184,3 +185,74 @@ def test_a_pod_s_proof() -> None:
         rig.kernel.tables[table] = saved
     rig.steer.put([(uid("a"), None)])
     assert proof()[4] == "the control plane does not know its workload"
+
+
+class Counting(FakeKernel):
+    """Counts the rows that are asked for one by one."""
+
+    asked = 0
+
+    def row(self, table: str, key: bytes, size: int = 0) -> bytes | None:
+        self.asked += 1
+        return super().row(table, key, size)
+
+
+def wide(endpoints: int, services: int) -> tuple[Steering, Counting]:
+    steer = Steering(Store("", "Kubernetes", "n1"), Segments(1 << 15), 1 << 13)
+    kernel = Counting(1 << 13, 1 << 15)
+    found: list[tuple[str, object]] = []
+    for number in range(services):
+        key = f"default/s{number}"
+        found += [(key, service(key, f"10.8.{number >> 8}.{number & 255}"))]
+    for number in range(endpoints):
+        one = workload(f"w{number}", f"10.1.{number >> 8}.{number & 255}", of="default/s0")
+        found += [(one.uid, one)]
+    steer.put(found)  # type: ignore[arg-type]
+    steer.start()
+    slices(steer, kernel, 0.0)
+    return steer, kernel
+
+
+@pytest.mark.parametrize("altered", [0, 3])
+def test_only_what_differs_is_read_again(altered: int) -> None:
+    """A row is compared where it was met; one by one only those of a block that is not alike."""
+    steer, kernel = wide(1, 3 * SLICE)
+    rows = kernel.tables[VIP]
+    assert len(rows) > 3 * SLICE
+    for key in list(rows)[:altered]:
+        rows[key] = bytes(len(rows[key]))
+    one = next(picture for picture in pictures(steer) if picture.table == VIP)
+    planned = Counter[bytes]()
+
+    def count(key: bytes) -> bytes | None:
+        planned[key] += 1
+        return one.planned(key)
+
+    sweep = Sweep(one._replace(planned=count), kernel, kernel.sealed)
+    found: list[Difference] = []
+    while (step := sweep.step()) is not None:
+        found += step[1]
+    assert len(found) == altered
+    assert kernel.asked == altered
+    assert sum(planned.values()) <= (SLICE + altered if altered else 0)
+
+
+def test_a_slice_of_an_array_does_not_grow_with_its_entries(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("kmesh.core.audit.BYTES", 1 << 13)
+    steer, kernel = wide(400, 3)
+    for number in (1, 2):
+        for each in range(400):
+            address = f"10.{1 + number}.{each >> 8}.{each & 255}"
+            one = workload(f"v{number}-{each}", address, of=f"default/s{number}")
+            steer.put([(one.uid, one)])
+    slices(steer, kernel, 0.0)
+    picture = next(picture for picture in pictures(steer) if picture.table == SLOT)
+    sweep, sizes = Sweep(picture, kernel), list[int]()
+    while (step := sweep.step()) is not None:
+        sizes.append(step[0])
+    segments = steer.planner.used()
+    assert min(len(segment.slots) for segment in segments) > 1 << 13
+    assert sizes == [1] * len(segments)
+    assert len(sizes) >= 3

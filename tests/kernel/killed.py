@@ -64,7 +64,7 @@ def differences(mesh: Mesh) -> int:
     """How many rows are not as planned."""
     count = 0
     for picture in pictures(mesh.steering):
-        sweep = Sweep(picture, mesh.tables)
+        sweep = Sweep(picture, mesh.tables, mesh.tables.sealed)
         while (step := sweep.step()) is not None:
             count += len(step[1])
     return count

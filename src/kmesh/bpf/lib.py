@@ -118,16 +118,22 @@ def update_many(
     """Put rows in order with one system call: (rows written, why the next one was not). ``sealed``
     ones get their check words first: the last word of a value (abi.check)."""
     count = ffi.new("uint32_t *", len(rows))
-    keys = b"".join([key for key, _ in rows])
-    values = bytearray().join([value for _, value in rows])
-    room = ffi.from_buffer(values)
-    if sealed and rows:
-        lib.km_seal(keys, len(rows[0][0]), room, len(rows[0][1]), len(rows))
-    rc = lib.km_update_batch(fd, keys, room, count)
+    keys, values = [key for key, _ in rows], [value for _, value in rows]
+    room = ffi.from_buffer(seal(keys, values) if sealed else b"".join(values))
+    rc = lib.km_update_batch(fd, b"".join(keys), room, count)
     if rc >= 0:
         return len(rows), None
     name = errorcode.get(-rc, str(-rc))
     return int(count[0]), BpfError(f"update a map: {name} ({os.strerror(-rc)})", -rc)
+
+
+def seal(keys: Sequence[bytes], values: Sequence[bytes]) -> bytearray:
+    """Values of one table in a row, their last words filled in (abi.check)."""
+    sealed = bytearray().join(values)
+    if keys:
+        room = ffi.from_buffer(sealed)
+        lib.km_seal(b"".join(keys), len(keys[0]), room, len(values[0]), len(keys))
+    return sealed
 
 
 def put_slots(array: memoryview, base: int, slots: bytes, gen: int) -> None:

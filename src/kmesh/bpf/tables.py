@@ -156,6 +156,10 @@ class KernelTables:
             return value
         return value if exact(key, value, SET_BITS if table == PREFIX else 0) else None
 
+    def sealed(self, keys: list[bytes], values: list[bytes]) -> bytes:
+        """See Tables."""
+        return bytes(lib.seal(keys, values))
+
     def scan_guards(self) -> FoundGuards:
         """Everything of authorization, decoded no further than bytes."""
         maps = self._plane.maps

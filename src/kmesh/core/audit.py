@@ -12,7 +12,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from kmesh.abi.layout import SLOT_SIZE
-from kmesh.core.commands import CIDR, EXEMPT, PREFIX, ROW, SLOT
+from kmesh.core.commands import CIDR, EXEMPT, LINK, PREFIX, ROW, SLOT
 from kmesh.core.mirror import row, stamp
 
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 ARRAYS = (SLOT, ROW)
 TRIES = (CIDR, PREFIX, EXEMPT)  # asked for one row, they may answer with a shorter prefix
 SLICE = 256
+LINKS = 16  # each is a question to the kernel's list of links
+BYTES = 1 << 18  # of an array in one slice
 
 
 class Kind(StrEnum):
@@ -39,6 +41,7 @@ class Picture(NamedTuple):
     ``keys`` are the rows that it believes in when it is called, ``planned`` gives the bytes of one
     (None: no row), ``found`` is told what really lies there. While ``settled`` is False the planner
     does not know itself. Of a table that ``counts`` only the presence of a row is planned.
+    ``unsealed`` is ``planned`` without check words: many are sealed at once in a tenth of the time.
     """
 
     table: str
@@ -47,6 +50,7 @@ class Picture(NamedTuple):
     found: Callable[[bytes, bytes | None, float], None]
     settled: Callable[[], bool]
     counts: bool = False
+    unsealed: Callable[[bytes], bytes | None] | None = None
 
 
 class Difference(NamedTuple):
@@ -89,30 +93,33 @@ class Readable(Protocol):
 
 
 class Sweep:
-    """One pass through a table: first what lies there, then what should."""
+    """One pass through a table: first what lies there, then what should. ``sealed`` is that of
+    Tables, by which many rows are compared at once."""
 
-    def __init__(self, picture: Picture, tables: Readable) -> None:
-        self._picture, self._tables = picture, tables
+    def __init__(
+        self,
+        picture: Picture,
+        tables: Readable,
+        sealed: Callable[[list[bytes], list[bytes]], bytes] | None = None,
+    ) -> None:
+        self._picture, self._tables, self._sealed = picture, tables, sealed
         self._array, self._trie = picture.table in ARRAYS, picture.table in TRIES
         self._rows = iter(()) if self._array else tables.walk(picture.table)
         self._keys: Iterator[bytes] = iter(())
         self._walked = False
+        self._right: set[bytes] = set()
         self._wrong: dict[bytes, bytes] = {}
+        self._most = LINKS if picture.table == LINK else SLICE
 
     def step(self) -> tuple[int, list[Difference]] | None:
         """(rows looked at for the first time, differences) of the next slice; None after the
         last."""
         if not self._walked:
-            some = list(islice(self._rows, SLICE))
+            some = list(islice(self._rows, self._most))
             if some:
                 return len(some), self._walk(some)
             self._walked, self._keys = True, iter(self._picture.keys())
-        keys = list(islice(self._keys, SLICE))
-        if not keys:
-            return None
-        found = self._visit(keys)
-        gone = sum(each.kind is Kind.MISSING for each in found)
-        return (len(keys) if self._array else gone), found
+        return self._entries() if self._array else self._absent()
 
     def still(self, difference: Difference) -> bool:
         """Whether a row still differs."""
@@ -128,24 +135,59 @@ class Sweep:
             self._picture.found(key, value, now)
 
     def _walk(self, rows: list[tuple[bytes, bytes]]) -> list[Difference]:
+        if self._alike(rows):
+            self._right.update([key for key, _ in rows])
+            return []
         found = []
         for key, value in rows:
             kind = self._kind(key, value)
             if kind is not None and not self._trie:
                 # The walk reads ahead: the row may have been replaced since.
                 kind = self._kind(key, self._read(key))
-            if kind is not None:
+            if kind is None:
+                self._right.add(key)
+            else:
                 self._wrong[key] = value
                 found.append(Difference(self._picture.table, key, kind))
         return found
 
-    def _visit(self, keys: list[bytes]) -> list[Difference]:
-        found = []
-        for key in keys:
-            kind = None if key in self._wrong else self._kind(key, self._read(key))
-            if kind is not None:
-                found.append(Difference(self._picture.table, key, kind))
-        return found
+    def _alike(self, rows: list[tuple[bytes, bytes]]) -> bool:
+        """Whether all of them are as planned, found out at once; False where that cannot be."""
+        unsealed = self._picture.unsealed
+        if unsealed is None or self._sealed is None:
+            return False
+        planned = [value for key, _ in rows if (value := unsealed(key)) is not None]
+        if len(planned) < len(rows):
+            return False
+        sealed = self._sealed([key for key, _ in rows], planned)
+        return sealed == b"".join([value for _, value in rows])
+
+    def _absent(self) -> tuple[int, list[Difference]] | None:
+        """Of the next keys those that the walk has not met."""
+        keys = list(islice(self._keys, SLICE))
+        if not keys:
+            return None
+        unmet = [key for key in keys if key not in self._right and key not in self._wrong]
+        found = [
+            Difference(self._picture.table, key, kind)
+            for key in unmet
+            if (kind := self._kind(key, self._read(key))) is not None
+        ]
+        return sum(each.kind is Kind.MISSING for each in found), found
+
+    def _entries(self) -> tuple[int, list[Difference]] | None:
+        """The next of an array, each read and planned once."""
+        looked, size, found = 0, 0, []
+        for key in self._keys:
+            looked += 1
+            planned = self._picture.planned(key)
+            if planned:
+                size += len(planned)
+                if self._tables.row(self._picture.table, key, len(planned)) != planned:
+                    found.append(Difference(self._picture.table, key, Kind.ALTERED))
+            if looked == SLICE or size >= BYTES:
+                break
+        return (looked, found) if looked else None
 
     def _read(self, key: bytes) -> bytes | None:
         size = len(self._picture.planned(key) or b"") if self._array else 0

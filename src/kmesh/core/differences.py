@@ -67,7 +67,7 @@ def compare(steering: Steering, tables: Tables, wanted: Wanted) -> Iterator[Step
     yield from pods(steering)
     yield from guarded(steering)
     for picture in pictures(steering):
-        yield from _written(steering, Sweep(picture, tables), picture)
+        yield from _written(steering, Sweep(picture, tables, tables.sealed), picture)
 
 
 def _written(steering: Steering, sweep: Sweep, picture: Picture) -> Iterator[Step]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from kmesh.abi.check import seal
 from kmesh.abi.layout import Cidr, CidrKey
 from kmesh.core.adopt import DAMAGED
 from kmesh.core.audit import Picture
@@ -34,7 +35,7 @@ from kmesh.core.commands import (
     Put,
     WriteRows,
 )
-from kmesh.core.mirror import Realised, row, stamp
+from kmesh.core.mirror import Realised, stamp
 from kmesh.core.plan import CONFIG_KEY, frontend_of
 
 if TYPE_CHECKING:
@@ -78,25 +79,25 @@ def _slots(steering: Steering) -> Picture:
         return None if segment is None or not planner.uses(segment) else stamp(segment)
 
     def found(key: bytes, _: bytes | None, now: float) -> None:
-        for record in planner.users(known[key]):
-            planner.found(record, LOST, now)
-            steering.again(frontend_of(record))
+        for user in planner.users(known[key]):
+            planner.found(user, LOST, now)
+            steering.again(frontend_of(user))
 
     return Picture(SLOT, keys, planned, found, _always)
 
 
 def _records(steering: Steering) -> Picture:
-    planner = steering.planner
+    planner, raw = steering.planner, steering.planner.records.raw
 
     def planned(key: bytes) -> bytes | None:
-        realised = planner.records.get(key)
-        return None if realised is None else row(key, realised)
+        value = raw.get(key)
+        return None if value is None else seal(key, value)
 
     def found(key: bytes, value: bytes | None, now: float) -> None:
         planner.found(key, None if value is None else LOST, now)
         steering.again(frontend_of(key))
 
-    return Picture(VIP, lambda: list(planner.records), planned, found, _always)
+    return Picture(VIP, lambda: list(planner.records), planned, found, _always, unsealed=raw.get)
 
 
 def _cidrs(steering: Steering) -> Picture:

@@ -83,6 +83,9 @@ class Tables(Protocol):
     def row(self, table: str, key: bytes, size: int = 0) -> bytes | None:
         """A row as it is now; of arrays ``size`` bytes from the entry with this packed number."""
 
+    def sealed(self, keys: list[bytes], values: list[bytes]) -> bytes:
+        """Values of one table in a row, each with its check word filled in (abi.check)."""
+
     def scan(self) -> Found:
         """Read everything of the services and the pods back."""
 

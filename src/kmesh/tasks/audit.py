@@ -171,7 +171,7 @@ class Auditor:
         """Compare every table."""
         differences: list[tuple[Sweep, Difference]] = []
         for picture in pictures(self._writer.steering):
-            sweep = Sweep(picture, self._tables)
+            sweep = Sweep(picture, self._tables, self._tables.sealed)
             kinds = Counter[str]()
             while (found := await self._slice(sweep, picture.settled)) is not None:
                 kinds.update(str(each.kind) for each in found)
