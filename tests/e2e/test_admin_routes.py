@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import os
 from base64 import b64decode
@@ -154,6 +155,25 @@ def test_switches_by_request(running: Running) -> None:
     with pytest.raises(AgentRefused) as caught:
         admin.call("PUT", "/authz")
     assert caught.value.status == 405
+
+
+def test_upstream_s_paths_that_only_tell_are_asked_by_any_method(running: Running) -> None:
+    def ask(method: str, path: str) -> tuple[int, bytes]:
+        connection = http.client.HTTPConnection(running.address, timeout=30)
+        with contextlib.closing(connection):
+            connection.request(method, path)
+            answer = connection.getresponse()
+            return answer.status, answer.read()
+
+    dumps = [f"/debug/config_dump/{each}" for each in ("dual-engine", "bpf/dual-engine")]
+    other = [each.replace("dual-engine", "kernel-native") for each in dumps]
+    for path in ("/version", "/debug/ready", *dumps, *other):
+        good = ask("GET", path)
+        assert good[0] == (400 if path in other else 200)
+        for method in ("POST", "PUT", "DELETE", "PATCH", "OPTIONS"):
+            assert ask(method, path) == good, (method, path)
+    for path in ("/debug/loggers", "/authz", "/debug/tasks"):
+        assert ask("PUT", path)[0] == 405
 
 
 def test_loggers(running: Running, capsys: Screen) -> None:

@@ -32,6 +32,7 @@ from kmesh.core.views import (
 )
 from kmesh.errors import BpfError
 from kmesh.tasks.filters import Asked, asked, chosen, last_part
+from kmesh.tasks.listener import told
 from kmesh.tasks.stream import More, endless, in_order, listed, stream
 from kmesh.wire.dump import dump
 from kmesh.wire.held import passing
@@ -274,9 +275,9 @@ def routes(context: Context) -> list[web.RouteDef]:
     """Dumps of what is wanted."""
     made = Dumps(context)
     return [
-        web.get("/debug/config_dump/dual-engine", made.dual_engine),
-        web.get("/debug/config_dump/kernel-native", made.wrong_mode),
-        web.get("/debug/config_dump/bpf/kernel-native", made.wrong_mode),
+        told("/debug/config_dump/dual-engine", made.dual_engine),
+        told("/debug/config_dump/kernel-native", made.wrong_mode),
+        told("/debug/config_dump/bpf/kernel-native", made.wrong_mode),
         web.get("/config_dump", made.ztunnel),
         web.get("/debug/resources", made.resources),
     ]

@@ -12,6 +12,7 @@ from aiohttp import web
 from kmesh import __version__
 from kmesh.core import openapi, switches
 from kmesh.errors import KmeshError
+from kmesh.tasks.listener import told
 from kmesh.tasks.problems import answer, content
 from kmesh.tasks.sampling import where
 
@@ -162,9 +163,9 @@ def routes(context: Context) -> list[web.RouteDef]:
     """Version, loggers, queues and tasks."""
     made = Inside(context)
     return [
-        web.get("/version", version),
+        told("/version", version),
         web.get("/openapi.json", describe),
-        web.get("/debug/ready", ready),
+        told("/debug/ready", ready),
         web.get("/debug/loggers", made.loggers),
         web.post("/debug/loggers", made.set_logger),
         web.get("/debug/queues", made.queues),

@@ -11,7 +11,6 @@ from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import orjson
-from aiohttp import web
 
 from kmesh.abi.layout import GUARD_SIZE, VIP_SIZE, Slot
 from kmesh.bpf import lib
@@ -20,10 +19,13 @@ from kmesh.core import columns, kernel_view
 from kmesh.core.audit import compare, compare_record
 from kmesh.core.kernel_view import BALANCE, Namer, Record
 from kmesh.tasks.filters import Asked, asked
+from kmesh.tasks.listener import told
 from kmesh.tasks.stream import endless, listed, stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+
+    from aiohttp import web
 
     from kmesh.core.ids import Ids
     from kmesh.core.steer import Steering
@@ -241,4 +243,4 @@ def routes(context: Context) -> list[web.RouteDef]:
                 return await stream(request, made.tables(), "text/plain")
             return await stream(request, made.json())
 
-    return [web.get("/debug/config_dump/bpf/dual-engine", dual_engine)]
+    return [told("/debug/config_dump/bpf/dual-engine", dual_engine)]
