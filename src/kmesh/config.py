@@ -75,8 +75,8 @@ class Config:
         PLANE, "", "XDS_HEADER_*", values.header_value, "", "more request headers, prefix removed",
         parse_name=values.header_name)
     xds_window: int = row(
-        PLANE, "--xds-window", "", values.size(65535, 1 << 20), "256KiB",
-        "HTTP/2 receive windows; larger ones suit slow links and hold the loop for longer")
+        PLANE, "--xds-window", "", values.size(65535, 1 << 20), "1MiB",
+        "HTTP/2 receive windows; larger ones suit links of high latency and take as much memory")
     xds_max_request: int = row(
         PLANE, "--xds-max-request", "XDS_MAX_REQUEST", values.size(64 << 10, 256 << 20), "4MiB",
         "longest request: what is held is named in the first one after a reconnect, and what does "

@@ -197,6 +197,18 @@ async def test_a_reader_waits_for_bytes_or_their_end() -> None:
     assert read == [b"abcd", b"e", b"fg", b""]
 
 
+@pytest.mark.anyio
+async def test_little_that_came_in_turn_is_read_at_once_and_much_is_not_copied() -> None:
+    inbox = Inbox(1 << 20, lambda size: None, lambda size: None)
+    much = bytes(64 << 10)
+    for piece in (b"a", b"b", much, much, b"c"):
+        inbox.put(piece)
+    assert await inbox.some(2) == b"ab"
+    assert await inbox.some(1 << 20) is much
+    assert await inbox.some(1 << 20) is much
+    assert await inbox.some(1 << 20) == b"c"
+
+
 @given(st.binary(max_size=200), st.integers(1, 70))
 def test_what_is_sent_is_cut_into_frames(payload: bytes, longest: int) -> None:
     sent = b"".join(data_frames(1, memoryview(payload), longest))

@@ -162,7 +162,7 @@ async def test_claims_of_any_size_reach_the_control_plane(size: int) -> None:
     async with plane(script) as port:
         harness = Harness(port)
         reader = LineReader()
-        harness.session.part(reader.feed(response(*harness_lines)))
+        harness.session.part(*reader.batches(response(*harness_lines)))
         async with running(harness):
             await script.answered.wait()
     versions = script.firsts[0]["initial_versions"]

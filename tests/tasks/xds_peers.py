@@ -48,9 +48,9 @@ class LineReader:
         self._removed: list[str] = []
         self._envelope: Envelope | None = None
 
-    def feed(self, data: bytes) -> list[Resource]:
+    def batches(self, data: bytes) -> list[list[Resource]]:
         *lines, self._rest = (self._rest + data).split(b"\n")
-        return [found for line in lines if (found := self._line(line.decode())) is not None]
+        return [[found for line in lines if (found := self._line(line.decode())) is not None]]
 
     def _line(self, line: str) -> Resource | None:
         mark, (name, _, value) = line[:1], line[1:].partition(" ")

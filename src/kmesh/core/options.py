@@ -79,7 +79,7 @@ class XdsOptions:
     token: str = ""
     cluster: str = ""
     headers: tuple[tuple[str, str], ...] = ()
-    window: int = 256 << 10
+    window: int = 1 << 20
     keepalive: float = 20.0
     keepalive_timeout: float = 10.0
     connect_timeout: float = 5.0

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
     from kmesh.wire.frames import Piece
 
+_SMALL = 64 << 10  # bytes: to handle so few costs more than to copy them
+
 
 class Overrun(Exception):
     """The peer sent more than its window allows."""
@@ -63,9 +65,11 @@ class Inbox:
         return self._take(min(size, self._size))
 
     async def some(self, most: int) -> bytes:
-        """The next bytes, at most so many; none only when the data ended."""
+        """The next bytes, at most so many; none only when the data ended. What came together is
+        not joined with more: that would be another copy."""
         await self._arrived(1)
-        return self._take(min(most, self._size))
+        first = len(self._pieces[0][0]) if self._pieces else 0
+        return self._take(min(most, self._size if first < _SMALL else first))
 
     async def _arrived(self, size: int) -> None:
         while self._size < size and not self._ended:

@@ -15,6 +15,8 @@ from kmesh.wire.request import encode_request, request_pieces
 from kmesh.wire.scanner import RECORD, Batch, Buffers, Scan
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from kmesh.wire.mesh import Mesh
 
 __all__ = [
@@ -113,10 +115,15 @@ class ResponseReader:
 
         Raises WireError when the bytes are no DeltaDiscoveryResponse, now and ever after.
         """
-        found: list[Resource] = []
-        for batch in self._scan.feed(data):
-            found += self._decoder.resources(batch, self._rest)
-        return found
+        return [row for rows in self.batches(data) for row in rows]
+
+    def batches(self, data: bytes) -> Iterator[list[Resource]]:
+        """The same, some hundred at a time; at least one batch, perhaps empty."""
+        found = None
+        for found in self._scan.feed(data):
+            yield self._decoder.resources(found, self._rest)
+        if found is None:
+            yield []
 
     def finish(self) -> Envelope:
         """The message ended. Raises WireError when it is truncated or was malformed."""
