@@ -93,8 +93,6 @@ class Going:
         after = self.look()
         pairs = enumerate(zip(after.counts, before.counts, strict=True))
         counts = Counter({i: new - old for i, (new, old) in pairs if new != old})
-        if not counts:
-            raise Failed(f"nothing was answered in {seconds} s")
         used = tuple(new - old for new, old in zip(after.used, before.used, strict=True))
         return Slice(way, after.time - before.time, counts, used, after.others - before.others)
 
@@ -125,17 +123,20 @@ def alternate(
 
 def compared(slices: Sequence[Slice], way: str, reach: int) -> list[Compared]:
     """Each slice of a way against those ``reach`` before and after it, which are of the base; of
-    those during which little else ran, at least a third, the calmest. Results do not count."""
+    those during which little else ran, at least a third, the calmest. Results do not count. Raises
+    Failed when there is none."""
     found = []
     for at in range(reach, len(slices) - reach):
         one, beside = slices[at], (slices[at - reach], slices[at + reach])
-        if one.way != way:
-            continue
+        if one.way != way or not all(each.counts for each in (one, *beside)):
+            continue  # another way's, or whoever else ran left them nothing
         rate = one.rate / statistics.fmean(each.rate for each in beside)
         cpu_us = one.cpu_us / statistics.fmean(each.cpu_us for each in beside)
         all_of = (one, *beside)
         others = sum(each.others for each in all_of) / sum(each.seconds for each in all_of)
         found.append(Compared(one, rate, cpu_us, others))
+    if not found:
+        raise Failed(f"{way}: nothing was answered for a whole slice, each time")
     found.sort(key=lambda each: each.others)
     quiet = sum(each.others < QUIET for each in found)
     return found[: max(quiet, -(-len(found) // 3))]
