@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
@@ -21,7 +22,7 @@ from tests.kernel.test_observe import (
     total,
     watched,
 )
-from tests.kernel.test_observe_outcomes import families, take
+from tests.kernel.test_observe_outcomes import families, reset, take
 
 if TYPE_CHECKING:
     from tests.kernel.mesh import Mesh
@@ -105,9 +106,13 @@ class Held:
             else self._client.run(lambda: neighbour(self.family, place))
         )
         dialler.connect(self._at)
+        return dialler, self.accept()
+
+    def accept(self) -> socket.socket:
+        """The server's end of the next connection."""
         accepted = self._stack.enter_context(self._listener.accept()[0])
         accepted.settimeout(TIMEOUT)
-        return dialler, accepted
+        return accepted
 
 
 def carry(ends: tuple[socket.socket, socket.socket], there: int, back: int) -> None:
@@ -241,3 +246,27 @@ def test_what_began_in_storage_ends_there_when_places_are_free(watched: Mesh, en
         carry(old, 10, 20)
     settled(watched, 2)
     assert outbound(watched) == (2, 2, 21, 42)
+
+
+def test_what_storage_has_of_a_connection_before_is_not_the_next_ones(
+    watched: Mesh, ends: Ends
+) -> None:
+    with ExitStack() as stack:
+        held = Held(stack, ends, socket.AF_INET, SERVER)
+        give_all(watched, STRANGER)
+        dialler = stack.enter_context(ends[1].socket())
+        dialler.settimeout(None)
+        assert dialler.connect_ex((SERVER, 4444)) == errno.ECONNREFUSED
+        switch(watched, metrics_off=1)
+        dialler.connect((SERVER, PORT))
+        unseen = dialler, held.accept()
+        carry(unseen, 10, 20)
+        switch(watched)
+        for each in unseen:
+            reset(each)
+        carry(held.open(), 1, 2)
+        watched.plane.sweep()
+        assert outbound(watched) == (1, 0, 1, 2)
+    settled(watched, 1)
+    assert outbound(watched) == (1, 1, 1, 2)
+    assert total(watched, Direction.OUTBOUND, errno.ECONNREFUSED).failed == 1

@@ -234,8 +234,8 @@ static __noinline void km_opened(struct bpf_sock_ops *ctx)
 		return;
 	socket = bpf_get_socket_cookie(ctx);
 	kept = km_kept_of(sk, socket);
-	if (!kept)
-		return;
+	if (!kept || kept->conn.state != KM_CONN_DIALLING)
+		return; /* it is of the socket's last connection, and this one is not watched */
 	if (kept->conn.vip_port)
 		km_forgive(&kept->conn);
 	now = bpf_ktime_get_ns();
