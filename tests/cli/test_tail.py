@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 from kmesh.cli.main import main
-from kmesh.core.live import view
+from kmesh.core.live import view, who
 from tests.cli.agents import fake_agent
 from tests.core.test_live import DENIAL, LABELS, OUTBOUND
 
@@ -17,7 +17,11 @@ if TYPE_CHECKING:
     import pytest
 
 LINES = "\n".join(
-    ["", *(json.dumps(view(record, LABELS, 0)) for record in (DENIAL, OUTBOUND)), '{"dropped": 2}']
+    [
+        "",
+        *(json.dumps(view(record, who(record, LABELS), 0)) for record in (DENIAL, OUTBOUND)),
+        '{"dropped": 2}',
+    ]
 )
 
 

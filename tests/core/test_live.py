@@ -8,7 +8,7 @@ import pytest
 
 from kmesh.abi.layout import Direction, EventKind, Reason
 from kmesh.core import addr
-from kmesh.core.live import Wanted, is_pod, is_service, line, view
+from kmesh.core.live import Wanted, is_pod, is_service, line, view, who
 from kmesh.core.records import Connection, Denial
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ OUTBOUND = Connection(
 
 
 def test_a_denial() -> None:
-    assert view(DENIAL, LABELS, 5_000_000_000) == {
+    assert view(DENIAL, who(DENIAL, LABELS), 5_000_000_000) == {
         "kind": "denied", "time": 7.0, "direction": "inbound", "protocol": "tcp",
         "source": "10.0.0.1:4000", "source_workload": CLIENT,
         "destination": "10.0.0.2:8080", "destination_workload": SERVER, "service": WEB,
@@ -58,7 +58,7 @@ def test_a_denial() -> None:
 
 
 def test_an_outbound_connection() -> None:
-    assert view(OUTBOUND, LABELS, 0) == {
+    assert view(OUTBOUND, who(OUTBOUND, LABELS), 0) == {
         "kind": "close", "time": 2.5, "direction": "outbound", "protocol": "tcp",
         "source": "10.0.0.1:4000", "source_workload": CLIENT,
         "destination": "10.0.0.2:8080", "destination_workload": SERVER, "service": WEB,
@@ -73,7 +73,7 @@ def test_an_inbound_connection_is_the_client_s_too() -> None:
         direction=Direction.INBOUND, workload=2, service=0, vip=bytes(16), vip_port=0,
         local=OUTBOUND.remote, local_port=8080, remote=OUTBOUND.local, remote_port=4000,
     )  # fmt: skip
-    found = view(inbound, LABELS, 0)
+    found = view(inbound, who(inbound, LABELS), 0)
     assert (found["source_workload"], found["destination_workload"]) == (CLIENT, SERVER)
     assert (found["source"], found["destination"]) == ("10.0.0.1:4000", "10.0.0.2:8080")
     assert (found["service"], found["vip"]) == (WEB, "")
@@ -129,12 +129,12 @@ LINES: list[tuple[Any, str]] = [
 
 @pytest.mark.parametrize(("record", "text"), LINES, ids=range(len(LINES)))
 def test_lines(record: Any, text: str) -> None:
-    assert line(view(record, LABELS, 0), "T") == text
+    assert line(view(record, who(record, LABELS), 0), "T") == text
 
 
 def test_refused_connections_are_denied_ones_too() -> None:
-    found = view(OUTBOUND._replace(reason=Reason.UNKNOWN_PORT), LABELS, 0)
-    assert found["kind"] == "refused"
+    found = who(OUTBOUND._replace(reason=Reason.UNKNOWN_PORT), LABELS)
+    assert found.kind == "refused"
     assert Wanted(denied=True).matches(found)
 
 
@@ -169,5 +169,5 @@ def test_services_by_name(name: str) -> None:
     ],
 )
 def test_who_asked(wanted: Wanted, denial: bool, close: bool) -> None:
-    assert wanted.matches(view(DENIAL, LABELS, 0)) is denial
-    assert wanted.matches(view(OUTBOUND, LABELS, 0)) is close
+    assert wanted.matches(who(DENIAL, LABELS)) is denial
+    assert wanted.matches(who(OUTBOUND, LABELS)) is close

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 import aiohttp
@@ -204,3 +204,22 @@ async def test_silence_is_broken_now_and_then(
     bench = Bench()
     async with served(bench, tmp_path) as session, session.get("http://k/events") as response:
         assert await response.content.readline() == b"\n"
+
+
+async def test_nothing_is_spelt_out_that_nobody_asks_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench, spelt = Bench(), list[Any]()
+
+    def note(record: Any, *_: Any) -> dict[str, Any]:
+        spelt.append(record)
+        return {}
+
+    monkeypatch.setattr(events, "view", note)
+    wanted = Wanted(pod="client"), Wanted(pod="client"), Wanted(pod="nobody")
+    with ExitStack() as stack:
+        followers = [stack.enter_context(bench.events.follow(each)) for each in wanted]
+        bench.ring.tell(OUTBOUND, OUTBOUND)
+        assert [len(each.waiting) for each in followers] == [2, 2, 0]
+        assert len(spelt) == 2, "once for all who ask"
+    with bench.events.follow(Wanted(service="other")):
+        bench.ring.tell(OUTBOUND, DENIAL)
+    assert len(spelt) == 2

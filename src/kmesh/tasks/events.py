@@ -16,7 +16,7 @@ import anyio.lowlevel
 import orjson
 from aiohttp import web
 
-from kmesh.core.live import Wanted, view
+from kmesh.core.live import Wanted, view, who
 from kmesh.core.switches import Held
 from kmesh.errors import KmeshError
 from kmesh.tasks.gate import GATE, UNREAD
@@ -177,10 +177,11 @@ class Events:
     def _take(self, batch: Batch) -> None:
         epoch = time.time_ns() - time.monotonic_ns()
         for record in batch.records:
-            found = view(record, self._labels, epoch)
-            for follower in self._followers:
-                if follower.wanted.matches(found) and not follower.offer(found):
-                    self._dropped += 1
+            found = who(record, self._labels)
+            asking = [each for each in self._followers if each.wanted.matches(found)]
+            if asking:
+                shown = view(record, found, epoch)
+                self._dropped += sum(not each.offer(shown) for each in asking)
 
 
 def routes(context: Context) -> list[web.RouteDef]:
