@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from kmesh.tasks.xds import XdsClient
 
 
+PLAIN = frozenset({str, int, float, bool})
 FORGETTING = frozenset({"km_flow", "km_denial", "km_udp_out", "km_traffic", "km_avoid"})
 
 
@@ -159,6 +160,8 @@ def peak_rss_kib() -> int:
 
 def plain(value: Any) -> Any:
     """Named tuples as objects, mappings and sequences copied, everything else as it is."""
+    if value is None or type(value) in PLAIN:
+        return value
     if isinstance(value, tuple) and hasattr(value, "_asdict"):
         return {name: plain(each) for name, each in value._asdict().items()}
     if hasattr(value, "items"):

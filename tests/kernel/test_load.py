@@ -39,6 +39,21 @@ def test_a_directory_that_is_no_cgroup2_is_named(bpffs: str, tmp_path: Path) -> 
         load.start(bpffs, str(tmp_path), SMALL)
 
 
+def test_a_row_that_is_there_is_not_inserted_again_and_zeros_are_left_out(mesh: Mesh) -> None:
+    fd = mesh.plane.maps["km_policy"]
+    size = lib.map_info(fd).value_size
+    one, other, nothing = b"one".ljust(size, b"\0"), b"other".ljust(size, b"\0"), bytes(size)
+    lib.insert(fd, b"\1\0\0\0", one)
+    lib.insert(fd, b"\1\0\0\0", other)
+    lib.insert(fd, b"\2\0\0\0", nothing)
+    assert dict(lib.rows(fd)) == {b"\1\0\0\0": one, b"\2\0\0\0": nothing}
+    assert dict(lib.rows(fd, zeros=False)) == {b"\1\0\0\0": one}
+    lib.delete(fd, b"\1\0\0\0")
+    assert not dict(lib.rows(fd, zeros=False))
+    with pytest.raises(BpfError):
+        lib.insert(-1, b"\1\0\0\0", one)
+
+
 def test_the_probe_for_the_errno_agrees_with_the_kernel_s_own_types() -> None:
     """Otherwise a broken probe would turn every refusal into EPERM, and no test would mind."""
     known = b"\0BPF_FUNC_set_retval\0" in Path("/sys/kernel/btf/vmlinux").read_bytes()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from errno import EACCES, ENOENT, ENOPROTOOPT, ENOSPC, EPERM, errorcode
+from errno import EACCES, EEXIST, ENOENT, ENOPROTOOPT, ENOSPC, EPERM, errorcode
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 MOST_INTERFACES = 1024
 BATCH = 4096
+NO_EXIST = 1  # BPF_NOEXIST
 SET_RETVAL = 187
 GET_NETNS_COOKIE = 122
 PER_CPU = (5, 6, 10)  # BPF_MAP_TYPE_: hash, array, LRU hash
@@ -112,6 +113,13 @@ def update(fd: int, key: bytes, value: bytes) -> None:
     check(_libc(lib.bpf_map_update_elem(fd, key, value, 0)), "update a map")
 
 
+def insert(fd: int, key: bytes, value: bytes) -> None:
+    """Put one row where there is none; one that is there stays as it is."""
+    rc = _libc(lib.bpf_map_update_elem(fd, key, value, NO_EXIST))
+    if rc != -EEXIST:
+        check(rc, "update a map")
+
+
 def update_many(
     fd: int, rows: Sequence[tuple[bytes, bytes]], sealed: bool = False
 ) -> tuple[int, BpfError | None]:
@@ -162,8 +170,8 @@ def delete(fd: int, key: bytes) -> None:
         check(rc, "delete from a map")
 
 
-def rows(fd: int) -> Iterator[tuple[bytes, bytes]]:
-    """All rows of a hash map, in batches."""
+def rows(fd: int, zeros: bool = True) -> Iterator[tuple[bytes, bytes]]:
+    """All rows of a hash map, in batches; without ``zeros`` those whose value is not 0."""
     info = map_info(fd)
     room, size = BATCH, info.row_size
     token, following = ffi.NULL, ffi.new("char[]", 8)
@@ -178,11 +186,12 @@ def rows(fd: int) -> Iterator[tuple[bytes, bytes]]:
         if rc != -ENOENT:
             check(rc, "read a map")
         raw_keys, raw_values = bytes(ffi.buffer(keys)), bytes(ffi.buffer(values))
-        for i in range(count[0]):
-            yield (
-                raw_keys[i * info.key_size : (i + 1) * info.key_size],
-                raw_values[i * size : (i + 1) * size],
-            )
+        if zeros or raw_values[: size * count[0]] != bytes(size * count[0]):
+            nothing = b"" if zeros else bytes(size)
+            for i in range(count[0]):
+                value = raw_values[i * size : (i + 1) * size]
+                if value != nothing:
+                    yield raw_keys[i * info.key_size : (i + 1) * info.key_size], value
         if rc == -ENOENT:
             return
         token, following = following, ffi.new("char[]", 8)

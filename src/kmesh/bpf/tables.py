@@ -62,7 +62,7 @@ LIMITS = {
     GUARD: "--max-guards", PREFIX: "--max-policy-values", MATCH: "--max-policy-values",
     PEER: "--max-peers", NAME: "--max-policies", VERDICT: "--max-policies",
 }  # fmt: skip
-BATCHED = (VIP, MATCH, PEER)
+BATCHED = (VIP, MATCH, PEER, NAME)
 Row = TypeVar("Row")
 
 
@@ -193,7 +193,7 @@ class KernelTables:
         fd, counters = self._plane.maps[REASON], Struct(f"<{lib.possible_cpus()}Q")
         counts: dict[tuple[Hook, Reason], int] = {}
         try:
-            found = list(lib.rows(fd))
+            found = list(lib.rows(fd, zeros=False))
         except BpfError as error:  # arrays of every CPU have no batches before Linux 5.13
             if error.errno != ENOTSUPP:
                 raise
@@ -208,11 +208,10 @@ class KernelTables:
     def verdicts(self) -> dict[tuple[int, Verdict], int]:
         """How often each policy (0: none) decided how, over all CPUs; zeros left out."""
         counts: dict[tuple[int, Verdict], int] = {}
-        for key, raw in lib.rows(self._plane.maps[VERDICT]):
+        for key, raw in lib.rows(self._plane.maps[VERDICT], zeros=False):
             total = sum(int.from_bytes(raw[i : i + 8], "little") for i in range(0, len(raw), 8))
-            if total:
-                verdict = Verdict(int.from_bytes(key[4:], "little"))
-                counts[int.from_bytes(key[:4], "little"), verdict] = total
+            verdict = Verdict(int.from_bytes(key[4:], "little"))
+            counts[int.from_bytes(key[:4], "little"), verdict] = total
         return counts
 
     def _apply(
@@ -225,7 +224,9 @@ class KernelTables:
             if table == LINK:
                 return _each(self._guard, rows)
             if table == VERDICT:
-                return _each(self._count, rows)
+                fd, nothing = self._plane.maps[VERDICT], bytes(8 * lib.possible_cpus())
+                # A counter that is there already goes on counting.
+                return _each(lambda row: lib.insert(fd, row[0], nothing), rows)
             return _each(lambda row: lib.update(self._plane.maps[table], *row), rows)
         if kind is Drop:
             keys = [command[1] for command in commands]
@@ -246,12 +247,6 @@ class KernelTables:
     def _guard(self, row: tuple[bytes, bytes]) -> None:
         cookie = int.from_bytes(row[0], "little")
         self._plane.guards.attach(cookie, row[1], self._plane.programs)
-
-    def _count(self, row: tuple[bytes, bytes]) -> None:
-        """A counter that is there already goes on counting."""
-        fd, zeros = self._plane.maps[VERDICT], bytes(8 * lib.possible_cpus())
-        if lib.lookup(fd, row[0], len(zeros)) is None:
-            lib.update(fd, row[0], zeros)
 
     def _map_slots(self) -> None:
         self._slots = memory(self._plane.maps[SLOT])

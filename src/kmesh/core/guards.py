@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from kmesh.core.store import Store
     from kmesh.core.tables import FoundGuards, Outcome
 
-SLICE = 128  # operations, of which some take two system calls: 3 ms
+SLICE = 64  # operations, of which some make the kernel allocate memory for every CPU: 2 ms
 FIRST_RETRY, LAST_RETRY = 0.05, 5.0
 
 
