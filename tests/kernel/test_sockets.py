@@ -182,3 +182,34 @@ def test_without_memory_for_the_socket_the_connection_is_made_and_counted(
 
     assert pod.run(dial_without_memory) == (b"10.1.0.1:8080", ("10.1.0.1", 8080))
     assert mesh.count("CONNECT4", "NO_STORAGE") == 1
+
+
+def test_a_place_that_another_socket_is_about_to_take_is_left_to_it(
+    web: Mesh, pod: Namespace
+) -> None:
+    fd = web.plane.maps["km_recent"]
+    for key, _ in list(lib.rows(fd)):
+        lib.update(fd, key, Recent(0, bytes(48), 1, 0).pack())
+    with pod.socket() as client:
+        client.connect(("10.9.0.1", 80))
+        assert client.getpeername() == ("10.9.0.1", 80)
+        assert places(web) == []
+    assert {Recent.unpack(value).claims for _, value in lib.rows(fd)} == {1}
+
+
+@pytest.mark.parametrize("claims", [0, 1])
+def test_a_place_is_free_for_the_next_socket_whoever_had_it(
+    mesh: Mesh, pod: Namespace, servers: Servers, claims: int
+) -> None:
+    """Also an owner from before places had claims."""
+    mesh.enrol(pod)
+    servers.tcp("10.1.0.1", 8080)
+    mesh.put(service(WEB, "10.9.0.1"), workload("w", "10.1.0.1", of=WEB))
+    fd = mesh.plane.maps["km_recent"]
+    with pod.socket() as client:
+        client.connect(("10.9.0.1", 80))
+        key, value = next(row for row in lib.rows(fd) if Recent.unpack(row[1]).socket)
+        assert Recent.unpack(value).claims == 1
+        lib.update(fd, key, Recent.unpack(value)._replace(claims=claims).pack())
+        assert client.getpeername() == ("10.9.0.1", 80)
+    assert {Recent.unpack(value).claims for _, value in lib.rows(fd)} == {0}

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from struct import Struct
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from kmesh._native import ffi, lib
 
-from kmesh.abi.check import seal, seal_last, stamp
+from kmesh.abi.check import SEED, mix, seal, seal_last, stamp
 from kmesh.abi.layout import SLOT_SIZE, VIP_KEY_SIZE, VIP_SIZE
-from kmesh.bpf.lib import put_slots
+from kmesh.bpf.lib import mark, put_slots
 
 
 def sealed(keys: list[bytes], values: list[bytes]) -> list[bytes]:
@@ -50,3 +52,21 @@ def test_nothing_is_written_beyond_the_array() -> None:
     with pytest.raises(IndexError, match="slots 1 and following of 2"):
         put_slots(memoryview(array), 1, bytes(2 * SLOT_SIZE), 7)
     assert not any(array)
+
+
+@given(st.lists(of(VIP_KEY_SIZE), max_size=9), st.integers(1, 4))
+def test_addresses_are_marked_by_their_hash_and_prefixes_are_not(
+    keys: list[bytes], words: int
+) -> None:
+    wanted = [key[:22] + bytes([(128, 127)[i % 2], 0]) for i, key in enumerate(keys)]
+    bits = bytearray(8 * words)
+    mark(memoryview(bits), wanted)
+    expected = {bit_of(key[:16], words) for key in wanted[::2]}
+    assert {i for i in range(64 * words) if bits[i // 8] >> i % 8 & 1} == expected
+
+
+def bit_of(address: bytes, words: int) -> int:
+    found = SEED
+    for word in Struct("<4I").unpack(address):
+        found = mix(found, word)
+    return found // 64 % words * 64 + found % 64

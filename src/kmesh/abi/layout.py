@@ -331,7 +331,7 @@ class Origin(NamedTuple):
         return map(cls._make, _ORIGIN.iter_unpack(raw))
 
 
-_RECENT = Struct("<Q48s4sI")
+_RECENT = Struct("<Q48sII")
 pack_recent = _RECENT.pack
 RECENT_SIZE = 64
 
@@ -341,8 +341,8 @@ class Recent(NamedTuple):
 
     socket: int
     origin: bytes
-    lock: bytes
-    zero: int
+    claims: int
+    crowded: int
 
     def pack(self) -> bytes:
         """The 64 bytes of the map."""
@@ -1400,4 +1400,4 @@ class GoneKey(NamedTuple):
         return map(cls._make, _GONE_KEY.iter_unpack(raw))
 
 
-FINGERPRINT = bytes.fromhex("56fa617b3657ed212b6379dd02fb77c9f73e579e8a745d574eddd8fb117648c1")
+FINGERPRINT = bytes.fromhex("b2e1d9c6566d6b2636682fcdc5ecc009032810b206f3396a7e1128cb962a9f3a")

@@ -144,6 +144,13 @@ def seal(keys: Sequence[bytes], values: Sequence[bytes]) -> bytearray:
     return sealed
 
 
+def mark(sieve: memoryview, keys: Sequence[bytes]) -> None:
+    """Set the bits of km_sieve for these keys of km_vip."""
+    if keys:
+        room, size = ffi.from_buffer("uint64_t[]", sieve), len(keys[0])
+        lib.km_mark(room, len(sieve) // 8, b"".join(keys), size, len(keys))
+
+
 def put_slots(array: memoryview, base: int, slots: bytes, gen: int) -> None:
     """Slots of km_slot from entry ``base`` on, with this gen in each. Raises IndexError beyond the
     end of the array."""

@@ -13,7 +13,7 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from kmesh.abi.layout import FINGERPRINT, Meta
-from kmesh.bpf import carry, copies, lib, links, loader, mounts, pins
+from kmesh.bpf import carry, copies, lib, links, loader, mounts, pins, sieve
 from kmesh.bpf.netns import NamespaceLinks
 from kmesh.bpf.objects import GROWING, META, SWEEPS
 from kmesh.bpf.sockets import Sockets
@@ -92,6 +92,7 @@ class DataPlane:
             used = {name: old[name] for name in plan.used}
             self.maps, self.programs = loader.load(used, plan.entries)
             carry.fill(plan, old, self.maps)
+            sieve.fill(self.maps)
             lib.update(self.maps[META], bytes(4), Meta(FINGERPRINT, 0).pack())
             self.waits = plan.filled
             if used.keys() == self.maps.keys() == old.keys():

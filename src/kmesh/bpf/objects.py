@@ -67,6 +67,7 @@ SOCK = Object(
     ),
     (
         "km_vip",
+        "km_sieve",
         "km_slot",
         "km_cidr",
         "km_pod",
@@ -128,7 +129,7 @@ GROWING = frozenset({"km_vip", "km_slot", "km_row"})  # while the agent runs, as
 KEPT = frozenset({"km_pod", "km_enrol", "km_switch"})
 # The control plane tells it all again; a family is taken over whole or not at all.
 FAMILIES = {
-    "services": frozenset({"km_vip", "km_slot", "km_cidr", "km_config"}),
+    "services": frozenset({"km_vip", "km_sieve", "km_slot", "km_cidr", "km_config"}),
     "policies": frozenset({
         "km_guard", "km_row", "km_prefix", "km_match", "km_peer", "km_exempt", "km_own",
         "km_policy", "km_verdict",

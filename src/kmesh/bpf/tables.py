@@ -20,7 +20,7 @@ from kmesh.abi.layout import (
     Reason,
     Verdict,
 )
-from kmesh.bpf import lib
+from kmesh.bpf import lib, sieve
 from kmesh.bpf.copies import memory
 from kmesh.core.audit import TRIES
 from kmesh.core.commands import (
@@ -71,6 +71,7 @@ class KernelTables:
 
     def __init__(self, plane: DataPlane) -> None:
         self._plane = plane
+        self._sieve = memory(plane.maps[sieve.NAME])
         self._map_slots()
 
     def apply(self, ops: Sequence[Op]) -> Outcome:
@@ -219,6 +220,8 @@ class KernelTables:
     ) -> tuple[int, BpfError | None]:
         if kind is Put:
             rows = [command[1:] for command in commands]
+            if table == VIP:
+                lib.mark(self._sieve, [key for key, _ in rows])
             if table in BATCHED:
                 return lib.update_many(self._plane.maps[table], rows, sealed=table == VIP)
             if table == LINK:

@@ -22,6 +22,14 @@ struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
 	__type(key, __u32);
+	__type(value, __u64);
+	__uint(max_entries, KM_SIEVE);
+} km_sieve SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
 	__type(value, struct km_slot);
 	__uint(max_entries, 1); /* loader */
 } km_slot SEC(".maps");

@@ -31,22 +31,51 @@ struct km_choice {
 	__u16 moved;
 };
 
-/* 1: found and whole; 0: no such record; -1: could not get a whole copy. */
-static __noinline int km_find(struct km_vip_key *key, struct km_vip *vip)
+/* 1: found and whole; 0: no such record; -1: not whole. */
+static __always_inline int km_try(struct km_vip_key *key, struct km_vip *vip)
+{
+	struct km_vip *found = bpf_map_lookup_elem(&km_vip, key);
+
+	if (!found)
+		return 0;
+	*vip = *(volatile struct km_vip *)found;
+	return vip->check == KM_CHECK(key, vip) ? 1 : -1;
+}
+
+static __noinline int km_try_again(struct km_vip_key *key, struct km_vip *vip)
 {
 	if (!key || !vip)
 		return -1;
 #pragma unroll
-	for (int i = 0; i < KM_TRIES; i++) {
-		struct km_vip *found = bpf_map_lookup_elem(&km_vip, key);
+	for (int i = 1; i < KM_TRIES; i++) {
+		int found = km_try(key, vip);
 
-		if (!found)
-			return 0;
-		*vip = *(volatile struct km_vip *)found;
-		if (vip->check == KM_CHECK(key, vip))
-			return 1;
+		if (found >= 0)
+			return found;
 	}
 	return -1;
+}
+
+/* As km_try, -1: could not get a whole copy. */
+static __always_inline int km_find(struct km_vip_key *key, struct km_vip *vip)
+{
+	int found = km_try(key, vip);
+
+	return found < 0 ? km_try_again(key, vip) : found;
+}
+
+/* Whether some record may have this exact address. */
+static __always_inline int km_may_be_vip(const struct km_addr *addr)
+{
+	__u32 bit = KM_CHECK_SEED, word;
+	__u64 *bits;
+
+#pragma unroll
+	for (int i = 0; i < 4; i++)
+		bit = km_mix(bit, addr->word[i]);
+	word = bit / 64 & (KM_SIEVE - 1);
+	bits = bpf_map_lookup_elem(&km_sieve, &word);
+	return !bits || *bits >> (bit & 63) & 1;
 }
 
 /* The record for this port, else the one for "any other port" of the address. */
@@ -83,7 +112,7 @@ static __always_inline int km_find_cidr(struct km_vip_key *key, struct km_vip *v
 	return -1;
 }
 
-static __noinline int km_find_record(struct km_query *query, __u32 view, struct km_vip *vip)
+static __always_inline int km_find_record(struct km_query *query, __u32 view, struct km_vip *vip)
 {
 	struct km_vip_key key = {};
 	struct km_config *config;
@@ -91,11 +120,9 @@ static __noinline int km_find_record(struct km_query *query, __u32 view, struct 
 	__u32 zero = 0;
 	int found;
 
-	if (!query || !vip)
-		return -1;
 	key.addr = query->addr;
 	key.plen = KM_EXACT;
-	found = km_find_port(&key, vip, query->port);
+	found = km_may_be_vip(&key.addr) ? km_find_port(&key, vip, query->port) : 0;
 	if (!found) {
 		config = bpf_map_lookup_elem(&km_config, &zero);
 		if (!config || !config->cidrs)

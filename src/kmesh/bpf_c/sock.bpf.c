@@ -136,13 +136,17 @@ static __noinline void km_log_case(const struct km_case *it)
 	       .what = it->choice.service);
 }
 
-/* socket: NULL rolls anew, else the roll is the socket's own and its cookie is set. */
+/* The roll is the socket's own when it is sticky, else a new one. *socket becomes its cookie
+ * unless it is not enrolled. */
 static __always_inline int km_look_up(struct bpf_sock_addr *ctx, struct km_query *query,
-				      struct km_choice *choice, __u64 *socket,
+				      struct km_choice *choice, int sticky, __u64 *socket,
 				      struct km_enrol *enrol)
 {
 	int reason = km_enrolled(bpf_get_netns_cookie(ctx), enrol);
 
+	if (reason == KM_NOT_ENROLLED)
+		return reason;
+	*socket = bpf_get_socket_cookie(ctx);
 	if (reason >= 0)
 		return reason;
 	if (km_abandoned(km_switches()))
@@ -152,23 +156,15 @@ static __always_inline int km_look_up(struct bpf_sock_addr *ctx, struct km_query
 	query->port = km_get_port(ctx);
 	if (KM_CTX_WORD(ctx, protocol) == IPPROTO_TCP)
 		query->avoider = enrol->workload;
-	if (socket) {
-		*socket = bpf_get_socket_cookie(ctx);
+	if (sticky) {
 		query->roll = km_mix(KM_CHECK_SEED, (__u32)*socket);
 		query->roll = km_mix(query->roll, query->addr.word[3] ^ query->addr.word[0]);
 		query->roll = km_mix(query->roll, query->port);
 	} else {
+		km_touch(*socket);
 		query->roll = bpf_get_prandom_u32();
 	}
 	return km_decide(query, enrol->view, choice);
-}
-
-static __always_inline void km_forget_origin(struct bpf_sock *sk, __u64 socket)
-{
-	struct km_origin *origin = km_origin_of(sk, socket);
-
-	if (origin)
-		origin->backend_port = 0;
 }
 
 static __always_inline int km_remember_origin(struct bpf_sock *sk, __u64 socket,
@@ -193,14 +189,15 @@ static __always_inline int km_connect(struct bpf_sock_addr *ctx, struct km_case 
 	struct km_query query = { .addr = it->dialled };
 	struct km_choice *choice = &it->choice;
 	struct bpf_sock *sk = ctx->sk;
-	int reason = km_look_up(ctx, &query, choice, NULL, &it->enrol);
+	__u64 socket = 0;
+	int reason = km_look_up(ctx, &query, choice, 0, &socket, &it->enrol);
 
 	if (reason == KM_BALANCED && it->hook == KM_CONNECT4 && !km_is_mapped(&choice->addr))
 		reason = KM_FAMILY;
 	if (sk && reason == KM_BALANCED)
-		reason = km_remember_origin(sk, bpf_get_socket_cookie(ctx), &query, choice);
+		reason = km_remember_origin(sk, socket, &query, choice);
 	else if (sk && reason != KM_NOT_ENROLLED)
-		km_forget_origin(sk, bpf_get_socket_cookie(ctx));
+		km_forget_origin(sk, socket);
 	return reason;
 }
 
@@ -215,7 +212,7 @@ static __always_inline int km_sendmsg(struct bpf_sock_addr *ctx, struct km_case 
 	struct km_flow_key key = {};
 	struct km_flow flow = { .vip = it->dialled };
 	struct km_flow *known;
-	int reason = km_look_up(ctx, &query, choice, &key.socket, &it->enrol);
+	int reason = km_look_up(ctx, &query, choice, 1, &key.socket, &it->enrol);
 
 	if (reason != KM_BALANCED)
 		return reason;
@@ -379,7 +376,7 @@ SEC("cgroup/sock_release") int km_release(struct bpf_sock *sk)
 	struct km_recent *recent = km_recent_of(socket);
 
 	if (recent && recent->socket == socket)
-		recent->socket = 0;
+		km_leave_place(recent);
 	return KM_ALLOW;
 }
 

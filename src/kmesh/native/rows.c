@@ -9,6 +9,9 @@
 #define MUL 0x9e3779b1u
 #define SLOT 24
 #define GEN 22
+#define ADDRESS 16
+#define PLEN 22 /* where it lies in struct km_vip_key */
+#define EXACT 128
 
 static uint32_t mix(uint32_t sum, const uint8_t *at, uint32_t size)
 {
@@ -31,6 +34,16 @@ void km_seal(const uint8_t *keys, uint32_t key_size, uint8_t *values, uint32_t v
 
 		sum = mix(sum, value, value_size - 4);
 		memcpy(value + value_size - 4, &sum, 4);
+	}
+}
+
+void km_mark(uint64_t *sieve, uint32_t words, const uint8_t *keys, uint32_t size, uint32_t rows)
+{
+	for (const uint8_t *key = keys; key < keys + (size_t)rows * size; key += size) {
+		uint32_t bit = mix(SEED, key, ADDRESS);
+
+		if (key[PLEN] == EXACT)
+			__atomic_fetch_or(&sieve[bit / 64 % words], 1ull << bit % 64, __ATOMIC_SEQ_CST);
 	}
 }
 
