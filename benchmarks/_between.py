@@ -111,7 +111,7 @@ class Going:
 
 
 def alternate(
-    going: Going, cycle: Sequence[str], throw: Callable[[str], None], cycles: int, seconds: float
+    going: Going, cycle: tuple[str, ...], throw: Callable[[str], None], cycles: int, seconds: float
 ) -> list[Slice]:
     """Slices of so many ``cycles``, each way switched to with ``throw``."""
     found = []
