@@ -9,7 +9,7 @@ import pytest
 
 from kmesh.abi.layout import SLOT_SIZE
 from kmesh.bpf.fake import FakeKernel
-from kmesh.core import addr
+from kmesh.core import addr, registry, row_names
 from kmesh.core.audit import SLICE, Kind, Sweep
 from kmesh.core.commands import CIDR, CONFIG, LINK, NAME, ROW, SLOT, VERDICT, VIP
 from kmesh.core.model import Action, Authorization, Match, PolicyScope, StringMatch
@@ -256,3 +256,12 @@ def test_a_slice_of_an_array_does_not_grow_with_its_entries(
     assert min(len(segment.slots) for segment in segments) > 1 << 13
     assert sizes == [1] * len(segments)
     assert len(sizes) >= 3
+
+
+def test_every_table_has_a_picture_and_words() -> None:
+    names = [table.name for table in registry.TABLES]
+    assert sorted(TABLES) == sorted(names)
+    assert set(row_names._WORDS) == set(names)
+    assert len(set(names)) == len(names)
+    rig = Rig()
+    assert {*rig.kernel.tables, *registry.ARRAYS} == set(names)

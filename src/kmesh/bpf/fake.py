@@ -28,13 +28,13 @@ from kmesh.core.commands import (
     PREFIX,
     ROW,
     SLOT,
-    VERDICT,
     VIP,
     Drop,
     Put,
     WriteRows,
     WriteSlots,
 )  # fmt: skip
+from kmesh.core.registry import MAPS, SEALED
 from kmesh.core.tables import Found, FoundGuards, Outcome, row_blocks
 from kmesh.errors import BpfError
 
@@ -52,10 +52,8 @@ class FakeKernel:
     """Tables as dictionaries of bytes, with ``connect`` to ask them."""
 
     def __init__(self, vips: int = 1 << 16, slots: int = 1 << 16, rows: int = 1 << 16) -> None:
-        self.tables: dict[str, dict[bytes, bytes]] = {
-            VIP: {}, CIDR: {}, ENROL: {}, POD: {}, CONFIG: {bytes(4): bytes(16)}, GUARD: {},
-            PREFIX: {}, MATCH: {}, PEER: {}, EXEMPT: {}, NAME: {}, VERDICT: {}, LINK: {}, OWN: {},
-        }  # fmt: skip
+        self.tables: dict[str, dict[bytes, bytes]] = {name: {} for name in (*MAPS, LINK)}
+        self.tables[CONFIG][bytes(4)] = bytes(16)
         self.rows = bytearray(8 * rows)
         self.slots = bytearray(slots * SLOT_SIZE)
         self.vips = vips
@@ -72,7 +70,7 @@ class FakeKernel:
                     assert 8 * base + len(rows) <= len(self.rows), "beyond the row array"
                     self.rows[8 * base : 8 * base + len(rows)] = rows
                 case Put(table, key, value):
-                    self.tables[table][key] = seal(key, value) if table == VIP else value
+                    self.tables[table][key] = seal(key, value) if table in SEALED else value
                     assert len(self.tables[VIP]) <= self.vips, "beyond the VIP table"
                 case Drop(table, key):
                     self.tables[table].pop(key, None)

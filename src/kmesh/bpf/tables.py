@@ -22,7 +22,6 @@ from kmesh.abi.layout import (
 )
 from kmesh.bpf import lib, sieve
 from kmesh.bpf.copies import memory
-from kmesh.core.audit import TRIES
 from kmesh.core.commands import (
     CIDR,
     CONFIG,
@@ -46,6 +45,7 @@ from kmesh.core.commands import (
     WriteSlots,
 )  # fmt: skip
 from kmesh.core.guard_rows import SET_BITS
+from kmesh.core.registry import BATCHED, COUNTED, LIMITS, SEALED, TRIES, UNBATCHED
 from kmesh.core.tables import Found, FoundGuards, Outcome, row_blocks
 from kmesh.errors import BpfError, CapacityError
 
@@ -57,12 +57,6 @@ if TYPE_CHECKING:
 
 REASON = "km_reason"
 ENOTSUPP = 524  # the kernel's own, which errno does not know
-LIMITS = {
-    VIP: "--max-vips", CIDR: "--max-cidrs", ENROL: "--max-pods", POD: "--max-pods",
-    GUARD: "--max-guards", PREFIX: "--max-policy-values", MATCH: "--max-policy-values",
-    PEER: "--max-peers", NAME: "--max-policies", VERDICT: "--max-policies",
-}  # fmt: skip
-BATCHED = (VIP, MATCH, PEER, NAME)
 Row = TypeVar("Row")
 
 
@@ -136,7 +130,7 @@ class KernelTables:
             return
         fd = os.dup(self._plane.maps[table])
         try:
-            yield from (lib.walk if table in (*TRIES, CONFIG) else lib.rows)(fd)
+            yield from (lib.walk if table in UNBATCHED else lib.rows)(fd)
         finally:
             os.close(fd)
 
@@ -223,11 +217,11 @@ class KernelTables:
             if table == VIP:
                 lib.mark(self._sieve, [key for key, _ in rows])
             if table in BATCHED:
-                return lib.update_many(self._plane.maps[table], rows, sealed=table == VIP)
+                return lib.update_many(self._plane.maps[table], rows, sealed=table in SEALED)
             if table == LINK:
                 return _each(self._guard, rows)
-            if table == VERDICT:
-                fd, nothing = self._plane.maps[VERDICT], bytes(8 * lib.possible_cpus())
+            if table in COUNTED:
+                fd, nothing = self._plane.maps[table], bytes(8 * lib.possible_cpus())
                 # A counter that is there already goes on counting.
                 return _each(lambda row: lib.insert(fd, row[0], nothing), rows)
             return _each(lambda row: lib.update(self._plane.maps[table], *row), rows)

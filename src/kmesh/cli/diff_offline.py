@@ -21,9 +21,9 @@ from kmesh.core.apart import (
     Apart,
 )
 from kmesh.core.audit import Kind, Picture, Sweep
-from kmesh.core.commands import VERDICT
 from kmesh.core.differences import of_ops
 from kmesh.core.guard_differences import guarded
+from kmesh.core.registry import COUNTED
 from kmesh.core.row_names import describe
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def written(made: Replayed) -> tuple[list[Apart], int]:
     found, looked = [], 0
     for table, rows in made.planned.tables.items():
         picture = Picture(
-            table, rows.keys, rows.get, lambda *_: None, lambda: True, counts=table == VERDICT
+            table, rows.keys, rows.get, lambda *_: None, lambda: True, counts=table in COUNTED
         )
         sweep = Sweep(picture, made.kernel)
         while (step := sweep.step()) is not None:

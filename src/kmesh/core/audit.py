@@ -12,16 +12,15 @@ from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from kmesh.abi.layout import SLOT_SIZE
-from kmesh.core.commands import CIDR, EXEMPT, LINK, PREFIX, ROW, SLOT
+from kmesh.core.commands import LINK
 from kmesh.core.mirror import row, stamp
+from kmesh.core.registry import ARRAYS, TRIES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from kmesh.core.mirror import Realised
 
-ARRAYS = (SLOT, ROW)
-TRIES = (CIDR, PREFIX, EXEMPT)  # asked for one row, they may answer with a shorter prefix
 SLICE = 256
 LINKS = 16  # each is a question to the kernel's list of links
 BYTES = 1 << 18  # of an array in one slice

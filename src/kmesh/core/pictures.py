@@ -37,6 +37,7 @@ from kmesh.core.commands import (
 )
 from kmesh.core.mirror import Realised, stamp
 from kmesh.core.plan import CONFIG_KEY, frontend_of
+from kmesh.core.registry import COUNTED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
@@ -171,7 +172,7 @@ def _names(steering: Steering, table: str) -> Picture:
 
     found = _repairing(steering, table, planned)
     return Picture(
-        table, lambda: list(keys()), planned, found, guards.settled, counts=table == VERDICT
+        table, lambda: list(keys()), planned, found, guards.settled, counts=table in COUNTED
     )
 
 

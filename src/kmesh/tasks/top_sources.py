@@ -7,9 +7,9 @@ from socket import IPPROTO_UDP
 from typing import TYPE_CHECKING
 
 from kmesh.abi.layout import Direction
-from kmesh.bpf.tables import LIMITS
 from kmesh.core.addr import text
 from kmesh.core.flows import Flow, counts_of, plus, refusals
+from kmesh.core.registry import LIMITS
 from kmesh.tasks.top import LONGEST, Fill, Sources
 
 if TYPE_CHECKING:

@@ -9,7 +9,6 @@ from kmesh.abi.layout import CONFIG_SIZE, ROW_SIZE, SLOT_SIZE, Policy
 from kmesh.bpf.answers import Copy
 from kmesh.bpf.netns import places
 from kmesh.cli.bundle.write import BundleError
-from kmesh.core.audit import ARRAYS
 from kmesh.core.commands import (
     CIDR,
     CONFIG,
@@ -25,9 +24,9 @@ from kmesh.core.commands import (
     PREFIX,
     ROW,
     SLOT,
-    VERDICT,
     VIP,
 )
+from kmesh.core.registry import ARRAYS, MAPS
 from kmesh.core.tables import Found, FoundGuards, row_blocks
 
 if TYPE_CHECKING:
@@ -35,9 +34,6 @@ if TYPE_CHECKING:
 
     from kmesh.cli.bundle.read import Bundle
 
-MAPS = (
-    VIP, CIDR, CONFIG, ENROL, POD, GUARD, PREFIX, MATCH, PEER, EXEMPT, NAME, OWN, VERDICT,
-)  # fmt: skip
 PINNED = re.compile(r"[a-z]+_\d+(_\d+)?")
 PLANNED = "agent/planned.json"
 
