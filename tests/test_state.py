@@ -13,8 +13,8 @@ from kmesh import config
 from kmesh.app import App
 from kmesh.bpf import removal
 from kmesh.core import addr
+from kmesh.core.failures import Failure
 from kmesh.core.rank import rank
-from kmesh.core.steer import Failure
 from kmesh.state import peak_rss_kib, plain, quantiles, title
 from tests.core.meshes import WEB, service, workload
 from tests.wire.messages import entry

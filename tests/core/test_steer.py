@@ -13,9 +13,10 @@ from kmesh.bpf.fake import FakeKernel, FaultyTables
 from kmesh.bpf.fake_guard import Decision
 from kmesh.core import addr
 from kmesh.core.commands import CIDR, CONFIG, ENROL, POD, VIP, Drop, Op, Phase, Put, WriteSlots
+from kmesh.core.failures import FIRST_RETRY, LAST_RETRY
 from kmesh.core.model import Mode, Scope, Service, Workload
 from kmesh.core.segments import Full, Segments
-from kmesh.core.steer import FIRST_RETRY, LAST_RETRY, Steering
+from kmesh.core.steer import Steering
 from kmesh.core.store import Store
 from tests.core.meshes import DB, FAR, HOME, WEB, service, uid, workload
 

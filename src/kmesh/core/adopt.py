@@ -5,18 +5,70 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kmesh.abi.check import seal, seal_last
-from kmesh.abi.layout import SLOT_SIZE, Enrol, Reason, Vip, VipAction
+from kmesh.abi.layout import SLOT_SIZE, CidrKey, Config, Enrol, Reason, Vip, VipAction
 from kmesh.core.mirror import ACTIONS, REASONS, Segment
-from kmesh.core.render import Target
+from kmesh.core.plan import frontend_of
+from kmesh.core.render import Target, choose
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from kmesh.core.ids import Ids
     from kmesh.core.model import Service
-    from kmesh.core.store import Store
+    from kmesh.core.plan import Planner
+    from kmesh.core.pods import Pods
+    from kmesh.core.store import Frontend, Store
+    from kmesh.core.tables import Found
 
 DAMAGED = Target(VipAction.NONE, Reason.INCONSISTENT, 0)
+
+
+class Adopted:
+    """The records of the agent before: ids lie in their rows until they are planned anew.
+
+    ``left`` are the frontends that were not yet.
+    """
+
+    def __init__(
+        self, store: Store, planner: Planner, pods: Pods, service_ids: Ids, workload_ids: Ids
+    ) -> None:
+        self.left: set[Frontend] = set()
+        self._store, self._planner, self._pods = store, planner, pods
+        self._service_ids, self._workload_ids = service_ids, workload_ids
+
+    def take(self, found: Found) -> None:
+        """Take over all records and address ranges; their ids are given to nobody else."""
+        for raw, value in found.vips.items():
+            target, segment = decode(raw, value, found.slots)
+            self._planner.adopt(raw, target, segment)
+            self._service_ids.reserve(target.service)
+            self.left.add(frontend_of(raw))
+            for _, workload in workloads(target):
+                self._workload_ids.reserve(workload)
+        for raw in found.cidrs:
+            key = CidrKey.unpack(raw)
+            self._planner.cidrs.add((key.addr, key.plen))
+        self._planner.cidrs_on = bool(found.config and Config.unpack(found.config).cidrs)
+
+    def bind(self, frontend: Frontend) -> None:
+        """Before a frontend is first planned: take its ids over from its rows."""
+        self.left.discard(frontend)
+        store, planner = self._store, self._planner
+        services = [store.services[key] for key in store.claimants.get(frontend, ())]
+        for key in planner.frontends.get(frontend, ()):
+            target = planner.records[key].target
+            client = self._namespace(int.from_bytes(key[16:20], "little"))
+            service = choose(services, client) if client is not None else None
+            if service is not None:
+                self._service_ids.bind(service.key, target.service)
+            bind(self._workload_ids, store, services, target)
+
+    def _namespace(self, view: int) -> str | None:
+        """Namespace of a view's clients, empty for everybody's; None when nobody has the view."""
+        if not view:
+            return ""
+        found = self._pods.views.get(view)
+        return None if found is None else found.namespace
 
 
 def decode(key: bytes, value: bytes, slots: bytes | memoryview) -> tuple[Target, Segment | None]:

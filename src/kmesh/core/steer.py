@@ -10,16 +10,16 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING, NamedTuple
 
-from kmesh.abi import layout
 from kmesh.abi.layout import Reason
-from kmesh.core.adopt import bind, decode, decode_enrol, workloads
+from kmesh.core.adopt import Adopted, decode_enrol
 from kmesh.core.commands import ROW
 from kmesh.core.dirty import EXACT, Dirty
+from kmesh.core.failures import Failures
 from kmesh.core.guards import Guards
 from kmesh.core.ids import Ids
-from kmesh.core.plan import Planner, by_phase, frontend_of, order
+from kmesh.core.plan import Planner, by_phase, order
 from kmesh.core.pods import Pods, decode_pod
-from kmesh.core.render import Render, choose
+from kmesh.core.render import Render
 from kmesh.core.segments import Full, Segments, SegmentStatistics
 from kmesh.core.steps import never
 
@@ -35,17 +35,8 @@ if TYPE_CHECKING:
     from kmesh.core.tables import Found, FoundGuards, Outcome
 
 SLICE_FRONTENDS = 64
-SLICE, LOOK = 48_000, 4000  # bytes of slots planned in one go, and between two looks at the clock
+SLICE, LOOK = 96_000, 8000  # bytes of slots planned in one go, and between two looks at the clock
 PER_ROW = 200  # a row costs as much as so many bytes of slots
-FIRST_RETRY, LAST_RETRY = 0.05, 5.0
-
-
-class Failure(NamedTuple):
-    """A frontend or pod that could not be written: how often, when it is tried again, why."""
-
-    attempts: int
-    due: float
-    why: str
 
 
 class Statistics(NamedTuple):
@@ -84,7 +75,7 @@ class Steering:
         self.service_ids = Ids()
         self.workload_ids = store.roster.ids
         self.pods = Pods(self.workload_ids.get)
-        self.failing: dict[Owner, Failure] = {}
+        self.failing = Failures()
         self.guards = Guards(
             store,
             self.pods,
@@ -107,24 +98,15 @@ class Steering:
         self._dirty = Dirty()
         self._dirty_pods: dict[int, None] = {}
         self._stamps: dict[int, object] = {}
-        self._unbound: set[Frontend] = set()
+        ids = self.service_ids, self.workload_ids
+        self._adopted = Adopted(store, self.planner, self.pods, *ids)
         self._gone: dict[str, None] = {}
 
     def adopt(self, found: Found, guards: FoundGuards | None = None) -> None:
         """Take over everything the kernel holds."""
         if guards is not None:
             self.guards.adopt(guards)
-        for raw, value in found.vips.items():
-            target, segment = decode(raw, value, found.slots)
-            self.planner.adopt(raw, target, segment)
-            self.service_ids.reserve(target.service)
-            self._unbound.add(frontend_of(raw))
-            for _, workload in workloads(target):
-                self.workload_ids.reserve(workload)
-        for raw in found.cidrs:
-            key = layout.CidrKey.unpack(raw)
-            self.planner.cidrs.add((key.addr, key.plen))
-        self.planner.cidrs_on = bool(found.config and layout.Config.unpack(found.config).cidrs)
+        self._adopted.take(found)
         names = {int.from_bytes(raw, "little"): decode_pod(v) for raw, v in found.pods.items()}
         rows = {
             int.from_bytes(raw, "little"): decode_enrol(raw, v) for raw, v in found.enrols.items()
@@ -212,7 +194,7 @@ class Steering:
     def next_due(self) -> float | None:
         """When the next failed frontend or pod is to be tried again; None when there is none."""
         guards = self.guards.next_due()
-        due = min((failure.due for failure in self.failing.values()), default=inf)
+        due = self.failing.next_due()
         due = due if guards is None else min(due, guards)
         return None if due == inf else due
 
@@ -224,7 +206,8 @@ class Steering:
         self._guarding = bool(guards)
         if guards:
             return guards
-        self._revive(now)
+        for owner in self.failing.revive(now):
+            self.again(owner)
         if self.started and self._dirty:
             ops = self._frontend_ops(enough)
             if ops or self._dirty:
@@ -269,7 +252,7 @@ class Steering:
 
     def wanted(self, frontend: Frontend) -> Rows | None:
         """The records of a frontend as they should be; None while it is still to be planned."""
-        if not self.started or frontend in self._dirty or frontend in self._unbound:
+        if not self.started or frontend in self._dirty or frontend in self._adopted.left:
             return None
         return self._render.rows(frontend, self.pods.views)
 
@@ -279,9 +262,7 @@ class Steering:
 
     def fail(self, owner: Owner, why: str, now: float) -> None:
         """Keep the old rows of a frontend or pod and try again later."""
-        attempts = self.failing[owner].attempts + 1 if owner in self.failing else 1
-        wait = min(FIRST_RETRY * 2 ** (attempts - 1), LAST_RETRY)
-        self.failing[owner] = Failure(attempts, now + wait, why)
+        self.failing.note(owner, why, now)
         if isinstance(owner, int):
             self._dirty_pods.pop(owner, None)
         elif owner is not None:
@@ -323,15 +304,15 @@ class Steering:
     def _frontend_ops(self, enough: Enough = never) -> list[Op]:
         frontends, drops = self._dirty.next(SLICE_FRONTENDS)
         ops: list[Op] = []
-        render, views, unbound = self._render.rows, self.pods.views, self._unbound
+        render, views, adopted = self._render.rows, self.pods.views, self._adopted.left
         work = looked = 0
         for frontend in frontends:
             if work - looked > LOOK:
                 if work > SLICE or enough():
                     break
                 looked = work
-            if frontend in unbound:
-                self._bind(frontend)
+            if frontend in adopted:
+                self._adopted.bind(frontend)
             rows = render(frontend, views)
             for target in rows.values():
                 work += len(target.slots) + PER_ROW
@@ -364,8 +345,7 @@ class Steering:
         ops = self.planner.tidy()
         if not ops:
             self.failing.pop(None, None)
-        waits = None in self.failing and self.failing[None].due != inf
-        return [] if waits else ops
+        return [] if self.failing.waits(None) else ops
 
     def _new_views(self) -> None:
         views = [*self.pods.views.values()]
@@ -381,31 +361,6 @@ class Steering:
         marked = [frontend for frontend in known if sensitive(frontend, place)]
         self._dirty.add(marked)
         return bool(marked) and self.started
-
-    def _revive(self, now: float) -> None:
-        due = [owner for owner, failure in self.failing.items() if failure.due <= now]
-        for owner in due:
-            self.again(owner)
-            self.failing[owner] = self.failing[owner]._replace(due=inf)
-
-    def _bind(self, frontend: Frontend) -> None:
-        """Before an adopted frontend is first planned: take its ids over from its rows."""
-        self._unbound.discard(frontend)
-        services = [self.store.services[key] for key in self.store.claimants.get(frontend, ())]
-        for key in self.planner.frontends.get(frontend, ()):
-            target = self.planner.records[key].target
-            client = self._namespace(int.from_bytes(key[16:20], "little"))
-            service = choose(services, client) if client is not None else None
-            if service is not None:
-                self.service_ids.bind(service.key, target.service)
-            bind(self.workload_ids, self.store, services, target)
-
-    def _namespace(self, view: int) -> str | None:
-        """Namespace of a view's clients, empty for everybody's; None when nobody has the view."""
-        if not view:
-            return ""
-        found = self.pods.views.get(view)
-        return None if found is None else found.namespace
 
     def _forget_names(self) -> None:
         for name in self._gone:
