@@ -267,10 +267,17 @@ class Peer:
     def flush(self) -> None:
         self.writer.write(self.h2.data_to_send())
 
+    async def read(self) -> bytes:
+        """The next bytes; raises ConnectionError when the client closed."""
+        data = await self._reader.read(65536)
+        if not data:
+            raise ConnectionResetError("the client closed")
+        return data
+
     async def until(self, kind: type[E]) -> E:
         """Next event of a kind; raises ConnectionError when the client closed."""
-        while data := await self._reader.read(65536):
-            events = self.h2.receive_data(data)
+        while True:
+            events = self.h2.receive_data(await self.read())
             for event in events:
                 if isinstance(event, DataReceived):
                     self.h2.acknowledge_received_data(event.flow_controlled_length or 0, 1)
@@ -278,7 +285,6 @@ class Peer:
             for event in events:
                 if isinstance(event, kind):
                     return event
-        raise ConnectionResetError("the client closed")
 
     async def ok(self) -> None:
         """Accept the stream as gRPC."""

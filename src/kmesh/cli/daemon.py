@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,7 @@ def run(args: argparse.Namespace) -> int:
     except ConfigError as error:
         show_error(error)
         return 2
+    gc.disable()  # a tenth of the imports' time; the agent enables it when it is in sync
     from kmesh import app  # the C extension and the network stack: only the agent needs them
 
     try:
@@ -41,4 +43,6 @@ def run(args: argparse.Namespace) -> int:
         else:
             show_error(error)
         return 1
+    finally:
+        gc.enable()
     return 0
