@@ -9,7 +9,8 @@ its distance from 1 is the noise.
   connect   connect, close: latency is that of connect(). Envoy answers before it has dialled
             the endpoint, which it then may not do at all: see "short" for the whole way.
   short     connect, send 64 bytes, receive 64 bytes, close
-  keep      64 bytes there and back on connections that stay
+  keep      64 bytes there and back on connections that stay; kmesh's again and more exactly by
+            one client that has connections of both kinds to the same servers, see established.c
 
 CPU is that of client, proxy and servers with the kernel's work for them (softirq time counts for
 the process that it interrupts). Connections are closed by a reset, so that TIME_WAIT never fills.
@@ -26,10 +27,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks import _contenders, _envoy, _turns, harness
+from benchmarks import _contenders, _envoy, _established, _turns, harness
 from benchmarks._bpf_time import Plan, bpf_time, check
+from benchmarks._goals import of_connect
 from benchmarks._load import Load
-from benchmarks._stage import Stage, privately
+from benchmarks._stage import Place, Stage, privately
 from benchmarks._turns import Cell, Turn, Way, kept, row, slice_of, turn
 from kmesh.lab.interrupts import Interrupted, Interrupts
 
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
 MODES = ("connect", "short", "keep")
 CONNECTIONS = (1, 100)
 DIRECT, AGAIN = "direct", "direct 2"
+CLIENTS = 16  # one after the other, with established connections
 
 FULL = Plan(30, 150, 5000, 20, 20_000, 9)
 QUICK = Plan(2, 60, 200, 5, 2000, 2)
@@ -97,10 +100,18 @@ def everything(stage: Stage, plan: Plan) -> dict[str, Any]:
     return {
         "plan": plan._asdict(),
         "load": summary(turns, [one.name for one in ways]),
+        "established": established(stage, made, plan),
         "bpf": bpf_time(stage, made, stage.namespace(), plan),
         "connect4_reasons": check(made),
         "missing": missing,
     }
+
+
+def established(stage: Stage, made: _contenders.Kmesh, plan: Plan) -> list[dict[str, Any]]:
+    """Requests on open connections through the VIP and directly, from one client."""
+    place = Place(made.client, made.cgroup, _contenders.CLIENT_CPU)
+    vip = f"{_contenders.VIP}:{_contenders.VIP_PORT}"
+    return _established.measure(stage, place, vip, min(plan.rounds, CLIENTS))
 
 
 def programs(stage: Stage, plan: Plan) -> dict[str, Any]:
@@ -117,7 +128,9 @@ def programs(stage: Stage, plan: Plan) -> dict[str, Any]:
 def show(results: dict[str, Any]) -> None:
     """Tables to standard output."""
     _turns.show("connect", results["load"], DIRECT, "proxy", results["plan"]["rounds"])
+    _established.show(results["established"])
     show_programs(results["bpf"])
+    show_goals(results)
     for name, why in results["missing"].items():
         print(f"not measured: {name}: {why}")
 
@@ -134,6 +147,11 @@ def show_programs(times: dict[str, Any]) -> None:
     rows.append(["an empty program", f"{cost:.0f}", "0"])
     harness.show("connect: BPF time of connect4", ["case", "ns", "ns net"], rows)
     print(f"runs of getpeername4: {times['getpeername4_runs']}")
+
+
+def show_goals(results: dict[str, Any]) -> None:
+    """What was wanted, and whether it was reached."""
+    harness.show("connect: goals", ["goal", "wanted", "found", ""], of_connect(results))
 
 
 def main() -> None:
@@ -155,6 +173,7 @@ def main() -> None:
         sys.exit(f"stopped by {signal}; everything was removed")
     if args.bpf:
         show_programs(results["bpf"])
+        show_goals(results)
     else:
         show(results)
     print(harness.save("connect_bpf" if args.bpf else "connect", results))

@@ -51,6 +51,11 @@ def test_connect(tmp_path: Path) -> None:
         assert row["cpu_us"] > 0
         assert (row["proxy_us"] > 0) == (way == "envoy"), row
         assert way in output
+    kept = {(row["connections"], row["way"]): row for row in found["established"]}
+    assert set(kept) == {(n, way) for n in (1, 100) for way in ("kmesh", "direct 2")}
+    assert all(0 < row["low"] <= row["mean"] <= row["high"] for row in kept.values())
+    assert output.count("BPF time of connect4, ns net") == 3
+    assert "requests on open connections, x direct" in output
     assert all(one["median"] > 0 for one in found["bpf"]["connect4_ns"].values())
     assert found["bpf"]["statistics_ns"]["median"] > 0
     assert found["bpf"]["getpeername4_runs"] == 0

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from benchmarks import _goals, _markdown
+from benchmarks import _established, _goals, _markdown
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -109,6 +109,34 @@ def test_goals_of_traffic(kmesh: float, node: float, again: float, verdicts: lis
     goals = _goals.of_mesh(mesh(kmesh, node, again))
     # Nobody was envoy-node-out.
     assert [one.verdict for one in goals] == [*verdicts, ABSENT, ABSENT]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [(0.97, 1.02, MET), (0.96, 0.98, _goals.UNSURE), (0.9, 0.96, MISSED)],
+)
+@pytest.mark.parametrize(("net", "cost"), [(1000, MET), (1001, MISSED)])
+def test_goals_of_connect(low: float, high: float, verdict: str, net: int, cost: str) -> None:
+    """The interval of every number of connections counts, that of direct 2 does not."""
+    rows = [
+        {"way": "kmesh", "mean": 1.0, "low": 0.99, "high": 1.01},
+        {"way": "kmesh", "mean": (low + high) / 2, "low": low, "high": high},
+        {"way": "direct 2", "mean": 0.5, "low": 0.5, "high": 0.5},
+    ]
+    names = ("VIP, with traffic", "VIP, random service", "enrolled, not a VIP")
+    times = {name: {"median": 90 + net} for name in names}
+    bpf = {"statistics_ns": {"median": 90}, "connect4_ns": times}
+    goals = _goals.of_connect({"established": rows, "bpf": bpf})
+    assert [one.verdict for one in goals] == [verdict, cost, cost, cost]
+    assert [one.verdict for one in _goals.of_connect({"bpf": bpf})] == [cost] * 3
+
+
+def test_an_interval_is_around_the_mean() -> None:
+    found = _established.interval([0.98, 1.0, 1.02])
+    assert found["mean"] == pytest.approx(1.0)
+    assert found["high"] - found["mean"] == pytest.approx(1.96 * 0.02 / 3**0.5)
+    assert found["mean"] - found["low"] == pytest.approx(found["high"] - found["mean"])
+    assert _established.interval([0.9]) == {"mean": 0.9, "low": 0.9, "high": 0.9}
 
 
 def test_goals_of_scale() -> None:
