@@ -16,7 +16,7 @@ from kmesh.bpf.fake import FakeKernel
 from kmesh.config import parse
 from kmesh.core.changes import Changes
 from kmesh.core.commands import GUARD, VIP
-from kmesh.core.differences import Wanted, resources
+from kmesh.core.differences import Wanted, frontends, resources
 from kmesh.core.events import ADDRESS
 from kmesh.core.model import Service, Workload
 from kmesh.core.segments import Segments
@@ -311,5 +311,19 @@ def test_differences_come_in_pieces(meshes: dict[int, Dumps]) -> None:
 
     small, large = (largest(steps(meshes[count])) for count in (LARGE, HUGE))
     assert large[0] <= small[0] * 1.1 + 150
+    assert large[0] < 5_000
     found = [step for step in steps(meshes[LARGE]) if step.found]
     assert found == []
+
+
+def test_services_that_nothing_was_planned_of_are_compared_in_pieces() -> None:
+    steering = Steering(Store("", "Kubernetes", "n1"), Segments(1 << 10), 1 << 10)
+    keys = [f"default/s{number}" for number in range(600)]
+    steering.put([
+        (key, service(key, f"10.8.{number >> 8}.{number & 255}"))
+        for number, key in enumerate(keys)
+    ])  # fmt: skip
+    steering.start()
+    most, _ = largest(frontends(steering))  # type: ignore[arg-type]
+    assert 0 < most < 5_000
+    assert sum(step.looked for step in frontends(steering)) == len(keys)

@@ -47,7 +47,8 @@ if TYPE_CHECKING:
     from kmesh.core.store import Frontend
     from kmesh.core.tables import Tables
 
-SLICE, SLICE_ENDPOINTS = 256, 500
+SLICE, SLICE_ENDPOINTS = 64, 500
+FRONTEND = 20  # endpoints that take as long as a frontend without any
 
 
 class Wanted(NamedTuple):
@@ -138,7 +139,7 @@ def frontends(steering: Steering) -> Iterator[Step]:
     looked = work = 0
     for frontend in left:
         found += _frontend(steering, frontend)
-        looked, work = looked + 1, work + 1
+        looked, work = looked + 1, work + FRONTEND
         for key in planner.frontends.get(frontend, ()):
             work += len(planner.records[key].target.slots) // SLOT_SIZE
         if work >= SLICE_ENDPOINTS:
