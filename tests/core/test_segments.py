@@ -40,15 +40,16 @@ def test_capacity_is_rounded_down_and_used_to_the_last_slot() -> None:
 
 
 def test_a_block_rests_before_it_is_handed_out_again() -> None:
-    segments = Segments(4, REST)
+    segments = Segments(16, REST)
     base = segments.take(4)
     segments.release(base, 4, now=10.0)
     segments.wake(10.0 + REST - 0.001)
-    assert segments.statistics() == (4, 4, 4)
+    assert segments.statistics() == (16, 4, 4)
+    assert base not in {segments.take(4) for _ in range(3)}
     with pytest.raises(Full):
         segments.take(1)
     segments.wake(10.0 + REST)
-    assert segments.statistics() == (4, 0, 0)
+    assert segments.statistics() == (16, 12, 0)
     assert segments.take(4) == base
 
 
@@ -127,7 +128,11 @@ class Machine(RuleBasedStateMachine):
     def wake(self, passed: float) -> None:
         self.now += passed
         self.segments.wake(self.now)
-        self.resting = [each for each in self.resting if each[0] > self.now]
+        while self.resting:
+            short = len(self.occupied()) * 8 > self.segments.capacity * 7
+            if self.resting[0][0] > self.now + (0.9 * REST if short else 0.0):
+                break
+            self.resting.pop(0)
 
     @rule(target=taken, base=st.integers(0, MOST), count=st.integers(1, 20))
     def reserve(self, base: int, count: int) -> Block:
@@ -165,3 +170,16 @@ class Machine(RuleBasedStateMachine):
 
 TestSegments = Machine.TestCase
 TestSegments.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+
+
+def test_where_little_is_free_blocks_rest_a_tenth_of_the_time() -> None:
+    segments = Segments(64, rest=1.0)
+    bases = [segments.take(8) for _ in range(8)]
+    for base in bases[:3]:
+        segments.release(base, 8, now=10.0)
+    segments.wake(10.05)
+    assert segments.statistics() == (64, 64, 24)
+    segments.wake(10.2)
+    assert segments.statistics() == (64, 56, 16), "no more than is short"
+    segments.wake(11.0)
+    assert segments.statistics() == (64, 40, 0)

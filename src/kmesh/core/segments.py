@@ -89,8 +89,12 @@ class Segments:
         self._rested += 1 << order(count)
 
     def wake(self, now: float) -> None:
-        """Make blocks that have rested long enough free again."""
-        while self._resting and self._resting[0][0] <= now:
+        """Make blocks that have rested long enough free again: a tenth of the time while less
+        than an eighth of the table is free, for to grow takes the writer half a second."""
+        while self._resting:
+            short = self._used > self.capacity * 7 // 8
+            if self._resting[0][0] > now + (0.9 * self._rest if short else 0.0):
+                return
             _, base, level = self._resting.popleft()
             self._used -= 1 << level
             self._rested -= 1 << level
