@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import ctypes
-import time
 import errno
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
