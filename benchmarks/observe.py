@@ -137,6 +137,7 @@ def prepared(stage: Stage, address: str, report_s: float) -> Bench:
         "--access-log-stdout", "false", "--access-log-file", f"{logs}/access.log",
         "--metrics-address", "127.0.0.1:0",
         "--access-log-file-size", "64MiB", "--access-log-files", "1",
+        "--audit-interval", "never",  # it would fall into one of two windows that are compared
     )  # fmt: skip
     clients = stage.cgroup("agent-pods/client")
     served = _contenders.servers(stage, "agent-pods/servers")

@@ -3,9 +3,11 @@ a whole, and what is shown is what was asked for."""
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import sys
 import tracemalloc
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -270,6 +272,25 @@ def test_pieces_of_the_kernel_s_dump_do_not_grow(monkeypatch: pytest.MonkeyPatch
     assert {row["differs"] for row in found["frontends"]} == {""}
     counts = {row["servicePort"]: row["endpointCount"] for row in found["services"]}
     assert set(counts.values()) == {"600"}
+
+
+@pytest.mark.anyio
+async def test_what_the_kernel_s_dump_held_is_given_back_in_pieces(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("kmesh.tasks.kernel_dump.PIECE", RUN)
+    made, left = kernel(300), list[int]()
+    for _ in made.json():
+        pass
+    held = made._services, made._workloads, made._backends
+    count = sum(map(len, held))
+    assert count > 800
+    forgetting = asyncio.ensure_future(made.forget())
+    while not forgetting.done():
+        left.append(sum(map(len, held)))
+        await asyncio.sleep(0)
+    assert left[-1] == 0
+    assert max(then - now for then, now in pairwise([count, *left])) <= RUN
 
 
 def test_the_kernel_s_dump_is_filtered_and_limited() -> None:
