@@ -282,12 +282,12 @@ async def test_what_the_kernel_s_dump_held_is_given_back_in_pieces(
     made, left = kernel(300), list[int]()
     for _ in made.json():
         pass
-    held = made._services, made._workloads, made._backends
-    count = sum(map(len, held))
+    held: tuple[dict[Any, Any], ...] = (made._services, made._workloads, made._backends)
+    count = sum(len(one) for one in held)
     assert count > 800
     forgetting = asyncio.ensure_future(made.forget())
     while not forgetting.done():
-        left.append(sum(map(len, held)))
+        left.append(sum(len(one) for one in held))
         await asyncio.sleep(0)
     assert left[-1] == 0
     assert max(then - now for then, now in pairwise([count, *left])) <= RUN
