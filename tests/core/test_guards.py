@@ -245,6 +245,27 @@ def test_a_peer_whose_identity_changed_while_no_agent_ran_is_let_in_all_the_way(
     run(FakeKernel(), [(known, False), (changed, True)], enough)
 
 
+@pytest.mark.parametrize("turns", range(5))
+def test_a_peer_whose_identity_changes_twice_in_a_moment_is_let_in_all_the_way(turns: int) -> None:
+    ours = Match(namespaces=(StringMatch("exact", "a"),))
+    allow = Authorization("a/p0", "a", PolicyScope.NAMESPACE, Action.ALLOW, (((ours,),),))
+    model, law = Model(), Law(FakeKernel())
+    model.apply(Change({"a/p0": allow}, {uid("peer0"): peer(0, Identity("t", "a", "one"))}))
+    law.begin(model)
+    law.settle()
+    law.enough = a_step_a_turn
+    allowed = [model.reasons()]
+    for name in ("two", "three"):  # the second while the first is on its way
+        change = Change(workloads={uid("peer0"): peer(0, Identity("t", "a", name))})
+        model.apply(change)
+        law.feed(change)
+        allowed.append(model.reasons())
+        for _ in range(turns):
+            law.turn(*allowed)
+    law.settle(*allowed)
+    assert asked(law.kernel) == model.reasons()
+
+
 @settings(deadline=None)
 @given(st.lists(st.tuples(changes(), st.just(False)), max_size=3), st.integers(0, 1 << 30))
 def test_faulty_tables_only_delay(steps: list[tuple[Change, bool]], seed: int) -> None:

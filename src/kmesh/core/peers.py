@@ -89,10 +89,14 @@ class Peers:
             self._complete = True
         for addr in addresses:
             owner = self.owner(addr)
-            if owner is None or owner.identity not in self._names.identities:
-                # Without an owner, or its identity came meanwhile and is about to be prepared.
+            if owner is None:
                 there = addr in self.rows
                 yield Op(Phase.DROP_RULES, Drop(PEER, addr), None) if there else None
+                continue
+            if owner.identity not in self._names.identities:
+                # It came meanwhile: the address has the old one until the new one is prepared.
+                self._touched[addr] = None
+                yield None
                 continue
             identity = self._names.identities[owner.identity]
             value = seal_last(addr, Peer(identity, 0, 0).pack())
