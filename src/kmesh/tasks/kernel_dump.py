@@ -38,6 +38,7 @@ T = TypeVar("T")
 TABLES = ("km_vip", "km_slot", "km_guard")
 PIECE = 1024
 NUMBER = 4  # bytes
+PARTS = 64
 RECORDS = ("ADDRESS", "PORT", "VIEW", "SERVICE", "ACTION", "REASON", "ENDPOINTS", "DIFFERS")
 ENDPOINTS = ("SERVICE", "PORT", "WORKLOAD", "ADDRESS", "TARGET", "SLOTS")
 
@@ -51,19 +52,30 @@ class Source(NamedTuple):
     guard: Callable[[bytes], bytes | None]
 
 
+class Spread:
+    """Dictionaries for the values of many keys: one for all would be copied as it grows, which at
+    87,000 keys holds the loop up for 5 ms."""
+
+    def __init__(self) -> None:
+        self.parts: list[dict[Any, Any]] = [{} for _ in range(PARTS)]
+
+    def of(self, number: int) -> dict[Any, Any]:
+        """The one for the keys of this number."""
+        return self.parts[number % PARTS]
+
+
 class KernelDump:
     """One dump in pieces."""
 
     def __init__(self, steering: Steering, source: Source, wanted: Asked) -> None:
         self._steering, self._source, self._wanted = steering, source, wanted
-        self._services: dict[int, str] = {}
-        self._workloads: dict[int, str] = {}
+        self._services, self._workloads = Spread(), Spread()
         self._names = Namer(
-            lambda id_: self._services.get(id_, str(id_)),
-            lambda id_: self._workloads.get(id_, str(id_)),
+            lambda id_: self._services.of(id_).get(id_, str(id_)),
+            lambda id_: self._workloads.of(id_).get(id_, str(id_)),
         )
         # Bytes to bytes: the garbage collector does not visit them, and they are a third as large.
-        self._backends: dict[bytes, bytes] = {}
+        self._backends = Spread()
         self._numbers: dict[str, bytes] = {}
 
     def json(self) -> Iterator[bytes]:
@@ -89,8 +101,8 @@ class KernelDump:
     async def forget(self) -> None:
         """Give back in pieces what is only this dump's: 300,000 objects at once hold the loop up
         for 25 ms. Also of a dump that nobody took to its end."""
-        held: dict[Any, Any]
-        for held in (self._services, self._workloads, self._backends):
+        all_ = (self._services, self._workloads, self._backends)
+        for held in (part for spread in all_ for part in spread.parts):
             while held:
                 for _ in range(min(PIECE, len(held))):
                     held.popitem()
@@ -173,13 +185,14 @@ class KernelDump:
         if number is None:
             number = self._numbers[service] = len(self._numbers).to_bytes(NUMBER, "little")
         place = slot.workload.to_bytes(NUMBER, "little") + slot.addr
-        known = self._backends.get(place, b"")
+        backends = self._backends.of(slot.workload)
+        known = backends.get(place, b"")
         if number not in _numbers(known):
-            self._backends[place] = known + number
+            backends[place] = known + number
 
     def _known_backends(self) -> Rows:
         names = list(self._numbers)
-        for place, known in self._backends.items():
+        for place, known in (row for part in self._backends.parts for row in part.items()):
             uid = self._names.workload(int.from_bytes(place[:NUMBER], "little"))
             services = [names[int.from_bytes(each, "little")] for each in _numbers(known)]
             yield orjson.dumps(kernel_view.backend(uid, place[NUMBER:], services))
@@ -227,11 +240,12 @@ def limited(rows: Iterable[T | None], most: int) -> Iterator[T | None]:
             return
 
 
-def inverse(ids: Ids, into: dict[int, str]) -> Iterator[bytes]:
+def inverse(ids: Ids, into: Spread) -> Iterator[bytes]:
     """Fill names by id, a piece at a time."""
     pairs = ids.pairs()
     while some := list(islice(pairs, PIECE)):
-        into.update((id_, name) for name, id_ in some)
+        for name, id_ in some:
+            into.of(id_)[id_] = name
         yield b""
 
 
