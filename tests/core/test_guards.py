@@ -44,6 +44,10 @@ if TYPE_CHECKING:
 PODS = {7: "10.0.0.1", 8: "10.0.0.2"}
 PEERS = ("10.0.1.1", "192.168.0.1")
 KEYS = tuple(f"a/p{i}" for i in range(4))
+OWN = Authorization(
+    "a/p0", "a", PolicyScope.NAMESPACE, Action.ALLOW,
+    (((Match(namespaces=(StringMatch("exact", "a"),)),),),),
+)  # fmt: skip
 
 
 def pod(cookie: int, policies: tuple[str, ...] = (), identity: Identity | None = None) -> Workload:
@@ -183,6 +187,20 @@ class Law:
             assert reason in {each[question] for each in allowed}, question
 
 
+def follow(law: Law, model: Model, steps: list[tuple[Change, int]]) -> None:
+    """Each change so many turns after the one before, which may be on its way still; every verdict
+    is one of before, between or after them."""
+    allowed = [model.reasons()]
+    for change, turns in steps:
+        model.apply(change)
+        law.feed(change)
+        allowed.append(model.reasons())
+        for _ in range(turns):
+            law.turn(*allowed)
+    law.settle(*allowed)
+    assert asked(law.kernel) == model.reasons()
+
+
 def run(kernel: FakeKernel, steps: list[tuple[Change, bool]], enough: Enough = never) -> None:
     model, law = Model(), Law(kernel)
     law.begin(model)
@@ -237,33 +255,21 @@ def test_a_new_agent_that_compiles_in_steps_goes_by_old_sets_until_the_flip(
 def test_a_peer_whose_identity_changed_while_no_agent_ran_is_let_in_all_the_way(
     enough: Enough,
 ) -> None:
-    ours = Match(namespaces=(StringMatch("exact", "a"),))
-    allow = Authorization("a/p0", "a", PolicyScope.NAMESPACE, Action.ALLOW, (((ours,),),))
     one, two = peer(0, Identity("t", "a", "one")), peer(0, Identity("t", "a", "two"))
-    known = Change({"a/p0": allow}, {one.uid: one})
+    known = Change({"a/p0": OWN}, {one.uid: one})
     changed = Change(workloads={two.uid: two})
     run(FakeKernel(), [(known, False), (changed, True)], enough)
 
 
 @pytest.mark.parametrize("turns", range(5))
 def test_a_peer_whose_identity_changes_twice_in_a_moment_is_let_in_all_the_way(turns: int) -> None:
-    ours = Match(namespaces=(StringMatch("exact", "a"),))
-    allow = Authorization("a/p0", "a", PolicyScope.NAMESPACE, Action.ALLOW, (((ours,),),))
     model, law = Model(), Law(FakeKernel())
-    model.apply(Change({"a/p0": allow}, {uid("peer0"): peer(0, Identity("t", "a", "one"))}))
+    model.apply(Change({"a/p0": OWN}, {uid("peer0"): peer(0, Identity("t", "a", "one"))}))
     law.begin(model)
     law.settle()
     law.enough = a_step_a_turn
-    allowed = [model.reasons()]
-    for name in ("two", "three"):  # the second while the first is on its way
-        change = Change(workloads={uid("peer0"): peer(0, Identity("t", "a", name))})
-        model.apply(change)
-        law.feed(change)
-        allowed.append(model.reasons())
-        for _ in range(turns):
-            law.turn(*allowed)
-    law.settle(*allowed)
-    assert asked(law.kernel) == model.reasons()
+    named = (Identity("t", "a", name) for name in ("two", "three"))
+    follow(law, model, [(Change(workloads={uid("peer0"): peer(0, i)}), turns) for i in named])
 
 
 @settings(deadline=None)
@@ -287,15 +293,7 @@ def test_changes_that_meet_a_set_half_compiled_lead_to_the_newest(
     law.enough = a_step_a_turn
     law.begin(model)
     law.settle()
-    allowed = [model.reasons()]
-    for change, turns in steps:
-        model.apply(change)
-        law.feed(change)
-        allowed.append(model.reasons())
-        for _ in range(turns):
-            law.turn(*allowed)
-    law.settle(*allowed)
-    assert asked(law.kernel) == model.reasons()
+    follow(law, model, steps)
 
 
 def test_the_old_set_holds_while_the_new_one_is_compiled_in_pieces() -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.core.meshes import WEB, service, workload
 from tests.kernel.mesh import SMALL, Mesh
 from tests.kernel.net import Servers, namespace, run
 
@@ -73,3 +74,12 @@ def ends() -> Iterator[tuple[Namespace, Namespace]]:
             lines += [f"addr add {address}/64 dev eth0 nodad" for address in six]
             run("ip", "-n", where.name, "-batch", "-", text="\n".join(lines))
         yield pod, client
+
+
+@pytest.fixture
+def steered(mesh: Mesh, pod: Namespace, servers: Servers) -> Mesh:
+    """A service with one endpoint, and a pod that dials it."""
+    mesh.enrol(pod)
+    servers.tcp("10.1.0.1", 8080)
+    mesh.put(workload("a", "10.1.0.1", of=WEB), service(WEB, "10.9.0.1"))
+    return mesh

@@ -15,7 +15,6 @@ from kmesh.abi.shapes import Leaf, Shape
 from kmesh.bpf import carry, copies, lib, load, loader, pins
 from kmesh.bpf.objects import META
 from kmesh.errors import BpfError, NotCarried, SwitchFailed
-from tests.core.meshes import WEB, service, workload
 from tests.held import linked
 from tests.kernel.mesh import SMALL, dial
 
@@ -23,19 +22,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from tests.kernel.mesh import Mesh
-    from tests.kernel.net import Namespace, Servers
+    from tests.kernel.net import Namespace
 
 pytestmark = pytest.mark.kernel
 ONE = "10.1.0.1:8080"
-
-
-@pytest.fixture
-def steered(mesh: Mesh, pod: Namespace, servers: Servers) -> Mesh:
-    """A service with one endpoint, and a pod that dials it."""
-    mesh.enrol(pod)
-    servers.tcp("10.1.0.1", 8080)
-    mesh.put(workload("a", "10.1.0.1", of=WEB), service(WEB, "10.9.0.1"))
-    return mesh
 
 
 def bpffs(mesh: Mesh) -> str:

@@ -10,26 +10,17 @@ import pytest
 from kmesh.bpf import lib, load
 from kmesh.bpf.copies import memory
 from kmesh.core import addr
-from tests.core.meshes import WEB, service, workload
+from tests.core.meshes import WEB, service
 from tests.kernel.mesh import SMALL, dial
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tests.kernel.mesh import Mesh
-    from tests.kernel.net import Namespace, Servers
+    from tests.kernel.net import Namespace
 
 pytestmark = pytest.mark.kernel
 ONE = "10.1.0.1:8080"
-
-
-@pytest.fixture
-def steered(mesh: Mesh, pod: Namespace, servers: Servers) -> Mesh:
-    """A service with one endpoint, and a pod that dials it."""
-    mesh.enrol(pod)
-    servers.tcp("10.1.0.1", 8080)
-    mesh.put(workload("a", "10.1.0.1", of=WEB), service(WEB, "10.9.0.1"))
-    return mesh
 
 
 def bits(mesh: Mesh) -> bytearray:

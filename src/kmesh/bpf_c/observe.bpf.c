@@ -15,7 +15,6 @@
 #include "origin.h"
 
 #define KM_FAMILY_INET 2
-#define KM_CLOSED 7 /* TCP_CLOSE */
 
 #define KM_WORD(field) (*(volatile typeof(field) *)&(field))
 
@@ -333,7 +332,7 @@ SEC("sockops") int km_observe(struct bpf_sock_ops *ctx)
 		km_begin(ctx, KM_INBOUND);
 		break;
 	case BPF_SOCK_OPS_STATE_CB:
-		if (ctx->args[1] == KM_CLOSED)
+		if (ctx->args[1] == BPF_TCP_CLOSE)
 			km_ended(ctx);
 		break;
 	}

@@ -10,8 +10,6 @@
 #include "conn.h"
 #include "log.h"
 
-#define KM_CLOSED 7 /* TCP_CLOSE */
-
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 struct bpf_iter__bpf_sk_storage_map {
 	struct sock *sk;
@@ -64,7 +62,7 @@ static __always_inline int km_is_there(struct tcp_sock *tp, __u64 socket)
 
 	if (KM_READ(cookie, common->skc_cookie.counter) || KM_READ(state, common->skc_state))
 		return -1;
-	return cookie == socket && state != KM_CLOSED;
+	return cookie == socket && state != BPF_TCP_CLOSE;
 }
 
 /*

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import ItemsView
 from itertools import chain, takewhile
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
 MOST = 1 << 16
+T = TypeVar("T")
 
 
-def each(names: Iterable[str]) -> Iterator[str]:
-    """Names of something that may change meanwhile, as they are when their turn comes; those of a
-    dict are copied."""
-    return iter(list(names) if isinstance(names, dict) else names)
+def each(rows: Iterable[T]) -> Iterator[T]:
+    """Names or items of something that may change meanwhile, as they are when their turn comes;
+    those of a dict are copied."""
+    return iter(list(rows) if isinstance(rows, dict | ItemsView) else rows)
 
 
 class Changed:

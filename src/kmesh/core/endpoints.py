@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from math import gcd
 from struct import Struct
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from kmesh.abi.layout import Reason
 from kmesh.core.addr import MAPPED, is_ipv4
 from kmesh.core.model import Families, Mode, Trait
+from kmesh.core.quick import NEW
 from kmesh.core.rank import rank
 from kmesh.core.roster import Asked
 
@@ -30,7 +31,6 @@ EXACT = 128
 RANKED = (Mode.STRICT, Mode.FAILOVER)
 # A member of an enumeration is looked up by a function of its own: ten times a name's time.
 BALANCED = Reason.BALANCED
-_NEW: Any = tuple.__new__  # a NamedTuple's own constructor takes three times as long
 MOST_SLOTS = 4096
 """Slots spent on one port for the sake of exact weights, unless there are more endpoints."""
 
@@ -123,7 +123,7 @@ class Endpoints:
                 number, target = port
                 target = first.get(number, target)
                 if target and all(own.get(number, port.target) == target for own in others):
-                    yield number, _NEW(Selection, (slots, target, BALANCED))
+                    yield number, NEW(Selection, (slots, target, BALANCED))
                 else:
                     yield number, self._one_by_one(port)
 
@@ -217,7 +217,7 @@ def alike(service: Service, frontend: Frontend, source: Profile, select: Select)
     network, unhealthy = source.network, service.allow_unhealthy
     exact = frontend[1] == EXACT
     asked = (service.key, network, frontend[0], exact, unhealthy, service.families)
-    chosen = select(_NEW(Asked, asked))
+    chosen = select(NEW(Asked, asked))
     if chosen is None or not chosen.kinds:
         return chosen
     first = chosen.kinds[0][1]

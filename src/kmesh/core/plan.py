@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from kmesh.abi.layout import SLOT_SIZE, Cidr, CidrKey, Config, VipAction, pack_vip
 from kmesh.core.commands import CIDR, CONFIG, VIP, Drop, Op, Phase, Put, WriteSlots
 from kmesh.core.mirror import Records, Segment, record
+from kmesh.core.quick import NEW
 from kmesh.core.segments import Full, Segments
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 CONFIG_KEY = bytes(4)
 ANY_PORT, EVERYBODY, NO_SLOTS = bytes(2), bytes(4), bytes(4)
 EXACT = 128
-_NEW: Any = tuple.__new__  # a NamedTuple's own constructor takes three times as long
 # A member of an enumeration is looked up by a function of its own: ten times a name's time.
 _BALANCE, _SLOTS = VipAction.BALANCE, Phase.SLOTS
 _PUT_OWN_PORT, _PUT_OWN_ANY_PORT = Phase.PUT_OWN_PORT, Phase.PUT_OWN_ANY_PORT
@@ -198,20 +198,20 @@ class Planner:
             if segment is None:
                 segment = self._new_segment(service, slots)
                 base, gen = segment.base, segment.gen
-                write = _NEW(WriteSlots, (base, slots, gen))
-                ops.append(_NEW(Op, (_SLOTS, write, frontend)))
+                write = NEW(WriteSlots, (base, slots, gen))
+                ops.append(NEW(Op, (_SLOTS, write, frontend)))
             base, gen = segment.base, segment.gen
             self._users[base] = self._users.get(base, 0) + 1
         self._promised += key not in self.records.raw
         count = len(slots) // SLOT_SIZE
         value = pack_vip(base, count, service, gen, port, action, reason, flags, 0, 0, 0)
         self._pending[key] = value
-        ops.append(_NEW(Op, (_put_phase(key), _NEW(Put, (VIP, key, value)), frontend)))
+        ops.append(NEW(Op, (_put_phase(key), NEW(Put, (VIP, key, value)), frontend)))
 
     def _new_segment(self, service: int, slots: bytes) -> Segment:
         base = self.segments.take(len(slots) // SLOT_SIZE)
         self._gen = self._gen % 0xFFFF + 1
-        segment: Segment = _NEW(Segment, (base, self._gen, service, slots))
+        segment: Segment = NEW(Segment, (base, self._gen, service, slots))
         self._by_content[service, slots] = self.records.segments[base] = segment
         return segment
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from kmesh.abi.layout import Reason, VipAction, pack_vip_key
 from kmesh.core.endpoints import Endpoints
 from kmesh.core.model import Mode, Profile, Visibility
+from kmesh.core.quick import NEW
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -40,7 +41,6 @@ class Target(NamedTuple):
 Rows = dict[bytes, Target]
 """Packed km_vip_key to target."""
 
-_NEW: Any = tuple.__new__  # a NamedTuple's own constructor takes three times as long
 # A member of an enumeration is looked up by a function of its own: ten times a name's time.
 _BALANCE, _REFUSE = VipAction.BALANCE, VipAction.REFUSE
 _UNKNOWN_PORT, _PASSTHROUGH, _PUBLIC = Reason.UNKNOWN_PORT, Mode.PASSTHROUGH, Visibility.PUBLIC
@@ -73,7 +73,7 @@ class Render:
         if keys is None:
             return {}
         services = [store.services[key] for key in keys]
-        default = self._ports(frontend, _NEW(View, ("", store.home)), services)
+        default = self._ports(frontend, NEW(View, ("", store.home)), services)
         own = {
             id_: self._ports(frontend, view, services)
             for id_, view in views.items()
@@ -104,13 +104,13 @@ class Render:
             return {0: Target(VipAction.REFUSE, Reason.WAYPOINT, id_)}
         if service.mode is _PASSTHROUGH:
             return {0: Target(VipAction.PASS, Reason.PASSTHROUGH, id_)}
-        ports = {0: _NEW(Target, (_REFUSE, _UNKNOWN_PORT, id_, 0, b"", 0))}
+        ports = {0: NEW(Target, (_REFUSE, _UNKNOWN_PORT, id_, 0, b"", 0))}
         endpoints = Endpoints(
             self._store, service, frontend, view.profile, self._workload_id, self._select
         )
         for number, (slots, port, reason) in endpoints.targets():
             action = _BALANCE if slots else _REFUSE
-            ports[number] = _NEW(Target, (action, reason, id_, port, slots, 0))
+            ports[number] = NEW(Target, (action, reason, id_, port, slots, 0))
         return ports
 
 

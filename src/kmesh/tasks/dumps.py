@@ -7,7 +7,6 @@ The header Kmesh-Revision tells the revision to ask with next time (``?since=``)
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import ItemsView
 from itertools import islice
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -20,6 +19,7 @@ from kmesh import __version__
 from kmesh.bpf.connections import connections
 from kmesh.core import columns
 from kmesh.core.addr import host_port
+from kmesh.core.changes import each
 from kmesh.core.config_view import settings
 from kmesh.core.endpoints import HEALTHY
 from kmesh.core.events import ADDRESS, AUTHORIZATION
@@ -181,9 +181,9 @@ class Dumps:
             if resource is None:
                 yield None
                 continue
-            members = self._context.writer.steering.store.members.get(resource.name, {}).items()
+            members = self._context.writer.steering.store.members.get(resource.name, {})
             yield orjson.dumps(dump(resource))[:-1] + b',"endpoints":{'
-            rows, comma = iter(list(members) if isinstance(members, ItemsView) else members), b""
+            rows, comma = each(members.items()), b""
             while some := list(islice(rows, AT_ONCE)):
                 found = {
                     uid: _endpoint(uid, member, bool(row.traits & HEALTHY))
@@ -230,10 +230,10 @@ async def shown_connections(plane: DataPlane, cookie: int) -> bytes:
 
     def made() -> bytes:
         shapes: dict[str, list[dict[str, str]]] = {"inbound": [], "outbound": []}
-        for each in connections(plane, cookie):
-            shape = {"src": host_port(*each.source), "originalDst": host_port(*each.dialled)}
-            shape |= {"actualDst": host_port(*each.destination), "protocol": "TCP"}
-            shapes["inbound" if each.inbound else "outbound"].append(shape)
+        for one in connections(plane, cookie):
+            shape = {"src": host_port(*one.source), "originalDst": host_port(*one.dialled)}
+            shape |= {"actualDst": host_port(*one.destination), "protocol": "TCP"}
+            shapes["inbound" if one.inbound else "outbound"].append(shape)
         return orjson.dumps(shapes)
 
     try:

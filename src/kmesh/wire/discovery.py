@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kmesh._native import lib
 from kmesh.core.events import AUTHORIZATION, Envelope
 from kmesh.core.model import Authorization, Rejected, Resource, Workload
+from kmesh.core.quick import NEW
 from kmesh.wire import authorization, packed
 from kmesh.wire.errors import WireError
 from kmesh.wire.parts import Parts, PartStatistics
@@ -57,7 +58,7 @@ class Decoder:
         data, records, keys = batch.data, batch.records, batch.packed[:]
         parts = self._parts
         shared_of, profile_of = parts.shared_known.get, parts.profiles_known.get
-        new: Any = tuple.__new__
+        new = NEW
         rows: list[Resource] = []
         append = rows.append
         for record in RECORD.iter_unpack(records):

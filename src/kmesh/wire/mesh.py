@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from kmesh._native import ffi, lib
 from kmesh.core.ids import MOST, Ids
 from kmesh.core.model import Families, Resource, Workload
+from kmesh.core.quick import NEW
 from kmesh.core.roster import Chosen
 from kmesh.wire import packed
 from kmesh.wire.table import Table
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from kmesh.core.roster import Asked
     from kmesh.wire.parts import Parts
 
-_NEW: Any = tuple.__new__  # a NamedTuple's own constructor takes three times as long
 _ROOM = 32 << 10  # bytes of names at a time: less than a millisecond
 _CLAIMS = 256 << 10  # bytes of claims at a time: the same
 _UNSET: Any = ffi.new_allocator(should_clear_after_alloc=False)
@@ -119,7 +119,7 @@ class Mesh:
         if kept is not None and kept[0] == row.stamp and kept[1].version == version:
             return kept[1]
         made = uid, version, taken(row.raw), self._made(uid, row)
-        found: Resource = _NEW(Resource, made)
+        found: Resource = NEW(Resource, made)
         if keep:
             self._kept.put(uid, (row.stamp, found))
         return found
@@ -144,7 +144,7 @@ class Mesh:
         addrs = taken(row.addrs)
         split = tuple([addrs[i : i + 16] for i in range(0, len(addrs), 16)])
         where = self.parts.profile(taken(row.profile))
-        made: Workload = _NEW(Workload, (uid, shared.identity, where, split, *shared.rest))
+        made: Workload = NEW(Workload, (uid, shared.identity, where, split, *shared.rest))
         return made
 
     def names(self, after: int = 0) -> Iterator[str]:
@@ -161,15 +161,9 @@ class Mesh:
 
     def claims_encoded(self) -> Iterator[memoryview]:
         """Map entries of a request, piece by piece."""
-        entry, size = ffi.new("uint32_t *"), _CLAIMS
-        while True:
-            to = _UNSET("uint8_t[]", size)
-            used = lib.km_mesh_claims(self.native, entry, to, size)
-            if not used:
-                return
-            if used <= size:
-                yield memoryview(ffi.buffer(to, used))
-            size = used if used > size else _CLAIMS
+        return self.pieces(
+            lambda entry, to, size: lib.km_mesh_claims(self.native, entry, to, size), _CLAIMS
+        )
 
     def _texts(self, write: Callable[[Any, Any, int], int]) -> Iterator[str]:
         for piece in self.pieces(write):
@@ -177,17 +171,13 @@ class Mesh:
             yield from str(piece[:-1], "utf-8", "surrogateescape").split("\udcff")
 
     @staticmethod
-    def pieces(write: Callable[[Any, Any, int], int]) -> Iterator[bytes]:
-        """What a function of native/mesh.h writes, call by call, about _ROOM bytes each."""
-        entry, size = ffi.new("uint32_t *"), _ROOM
-        to = ffi.new("uint8_t[]", size)
-        while used := write(entry, to, size):
-            if used > size:
-                size = used
-                to = ffi.new("uint8_t[]", size)
-                continue
-            yield bytes(ffi.buffer(to, used))
-            size = _ROOM  # a longer one was for one long name alone
+    def pieces(write: Callable[[Any, Any, int], int], room: int = _ROOM) -> Iterator[memoryview]:
+        """What a function of native/mesh.h writes, call by call, about ``room`` bytes each."""
+        entry, size = ffi.new("uint32_t *"), room
+        while used := write(entry, to := _UNSET("uint8_t[]", size), size):
+            if used <= size:
+                yield memoryview(ffi.buffer(to, used))
+            size = used if used > size else room  # a longer one is for one long name alone
 
     def touched(self) -> Iterator[str]:
         """See Roster."""
@@ -267,7 +257,7 @@ class Mesh:
         found = bytes(ffi.buffer(out.slots, end + kinds))
         key = found[end:]
         known = self._kinds.get(key) or self._kinds.put(key, self._unpacked(key))
-        chosen: Chosen = _NEW(Chosen, (found[:end], known, bool(wrong_family)))
+        chosen: Chosen = NEW(Chosen, (found[:end], known, bool(wrong_family)))
         return chosen
 
     def _unpacked(self, kinds: bytes) -> tuple[tuple[tuple[Port, ...], int], ...]:
