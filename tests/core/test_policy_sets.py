@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 
 from kmesh.abi.layout import Dimension, Reason
+from kmesh.core.conjunctions import MOST_BITS, TooManyRules, conjunctions
 from kmesh.core.model import Action, Authorization, Match, PolicyScope, StringMatch
 from kmesh.core.policy import Attempt, Verdict, covers, judge
-from kmesh.core.policy_sets import MOST_BITS, PolicySet, TooManyRules, conjunctions, summaries
+from kmesh.core.policy_sets import PolicySet, summaries
 from kmesh.core.steps import finish
 from tests.core import policies as some
 

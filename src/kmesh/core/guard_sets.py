@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from kmesh.abi.layout import MatchKey, PrefixKey
 from kmesh.core.commands import PREFIX, Drop, Op, Phase
+from kmesh.core.conjunctions import TooManyRules
 from kmesh.core.guard_rows import Rules
-from kmesh.core.policy_sets import PolicySet, TooManyRules
+from kmesh.core.policy_sets import PolicySet
 from kmesh.core.segments import Full
 from kmesh.core.steps import advance
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from kmesh.abi.layout import GuardMode, Reason
-from kmesh.core.policy_sets import MOST_BITS
+from kmesh.core.conjunctions import MOST_BITS
 
 if TYPE_CHECKING:
     from kmesh.core.policy_index import Applicable
