@@ -102,11 +102,11 @@ def authorization(
                 **plain(pod),
                 "mode": pod.mode.name.lower(),
                 "reason": pod.reason.name.lower(),
-                "hook": hook(guards.links.get(pod.cookie)),
+                "hook": hook(guards.places.links.get(pod.cookie)),
             }
-            for pod in guards.pods_guarded.values()
+            for pod in guards.records.pods.values()
         ],
-        "exempt": [title(cidr) for cidr in sorted(guards.exempt)],
+        "exempt": [title(cidr) for cidr in sorted(guards.exempt.wanted)],
         "exempt_always": [*(title(cidr) for cidr in LOOPBACK), "the pod's own addresses"],
         "verdicts": plain(verdicts),
         "denials": [plain(each) for each in denials.last],

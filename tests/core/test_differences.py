@@ -195,9 +195,10 @@ def test_policies_that_are_planned_otherwise() -> None:
         found = [each for each in node.diff() if each.second == "planned"]
         assert found == [Apart("desired", "planned", "policies", f"{name} of {pod}", kind,
                                "the writer has not come to it yet")]  # fmt: skip
-        guards.failing = "km_match: no space"
-        assert [each.why for each in node.diff() if each.second == "planned"] == [guards.failing]
-        guards.failing = ""
+        guards.slices.failing = "km_match: no space"
+        found = [each for each in node.diff() if each.second == "planned"]
+        assert [each.why for each in found] == [guards.slices.failing]
+        guards.slices.failing = ""
         node.settle()
         assert node.diff() == []
         node.say(name, before)
@@ -213,10 +214,10 @@ def test_what_guards_a_pod_is_compared_row_by_row() -> None:
     guards.place(COOKIE, (4).to_bytes(4, "little"))
     node.settle()
     every: tuple[tuple[dict[Any, bytes], Any, str, str], ...] = (
-        (guards.guards, address, GUARD, at),
+        (guards.records.rows, address, GUARD, at),
         (guards.own.rows, key, OWN, pod),
         (guards.peers.rows, address, PEER, at),
-        (guards.links, COOKIE, LINK, pod),
+        (guards.places.links, COOKIE, LINK, pod),
     )
     for rows, mine, table, name in every:
         value = rows.pop(mine)
@@ -226,19 +227,19 @@ def test_what_guards_a_pod_is_compared_row_by_row() -> None:
         rows[mine] = value
         assert node.diff() == []
     more: tuple[tuple[dict[Any, bytes], Any, str, str], ...] = (
-        (guards.guards, addr.parse("10.1.0.99"), GUARD, "10.1.0.99"),
+        (guards.records.rows, addr.parse("10.1.0.99"), GUARD, "10.1.0.99"),
         (guards.own.rows, bytes(8), OWN, "nobody's (namespace 0)"),
         (guards.peers.rows, addr.parse("10.1.0.99"), PEER, "10.1.0.99"),
-        (guards.links, 9, LINK, "nobody's (namespace 9)"),
+        (guards.places.links, 9, LINK, "nobody's (namespace 9)"),
     )
     for rows, extra, table, name in more:
         rows[extra] = b"-"
         assert policies(node) == [(table, name, "unplanned")]
         del rows[extra]
-    (cidr,) = guards.exempted
-    guards.exempted = set()
+    (cidr,) = guards.exempt.there
+    guards.exempt.there = set()
     assert policies(node) == [(EXEMPT, "10.7.0.0/24", "missing")]
-    guards.exempted = {cidr, (addr.parse("10.8.0.0"), 120)}
+    guards.exempt.there = {cidr, (addr.parse("10.8.0.0"), 120)}
     assert policies(node) == [(EXEMPT, "10.8.0.0/24", "unplanned")]
 
 

@@ -174,7 +174,7 @@ class Law:
         """One operation, if one is ready; whether nothing is left to do."""
         self.now += 0.3
         ops = self.steer.next_ops(self.now, self.enough)
-        if not ops and self.steer.idle() and not self.steer.guards.relink:
+        if not ops and self.steer.idle() and not self.steer.guards.slices.relink:
             return True
         outcome = self.kernel.apply(ops[:1])
         self.steer.report(ops if outcome.done == len(ops) else ops[:1], outcome, self.now)
@@ -345,9 +345,9 @@ def test_more_rules_than_a_set_holds_close_the_pod_and_say_so() -> None:
     law.feed(Change({"a/p0": broad(20_000)}))
     law.settle()
     assert set(asked(kernel).values()) == {Reason.EXEMPT, Reason.OVER_CAPACITY}
-    assert {row.mode for row in law.steer.guards.pods_guarded.values()} == {GuardMode.REFUSE}
+    assert {row.mode for row in law.steer.guards.records.pods.values()} == {GuardMode.REFUSE}
     assert law.steer.guards.statistics().closed == 2
-    assert {row.why for row in law.steer.guards.pods_guarded.values()} == {
+    assert {row.why for row in law.steer.guards.records.pods.values()} == {
         "20000 combinations of rules or more, 16384 fit"
     }
     law.feed(Change({"a/p0": policy(100)}))
@@ -392,7 +392,7 @@ def test_a_full_table_closes_the_pods_that_need_it_and_no_other(
     named = Authorization("a/p0", "a", PolicyScope.WORKLOAD_SELECTOR, Action.ALLOW, (((match,),),))
     law.feed(Change({"a/p0": named}, {uid("pod7"): pod(7, ("a/p0",))}))
     law.settle()
-    closed, free = law.steer.guards.pods_guarded[7], law.steer.guards.pods_guarded[8]
+    closed, free = law.steer.guards.records.pods[7], law.steer.guards.records.pods[8]
     assert (closed.mode, closed.reason) == (GuardMode.REFUSE, Reason.OVER_CAPACITY)
     assert why in closed.why
     assert free.mode is GuardMode.ALLOW
@@ -419,10 +419,23 @@ def test_a_workload_that_is_gone_closes_its_pod(restart: bool) -> None:
     law.settle()
     assert asked(law.kernel)[7, PEERS[0], 80] is Reason.UNLISTED
     assert asked(law.kernel)[8, PEERS[0], 80] is Reason.ALLOWED
-    assert "does not know" in law.steer.guards.pods_guarded[7].why
+    assert "does not know" in law.steer.guards.records.pods[7].why
     law.feed(Change(workloads={uid("pod7"): pod(7)}))
     law.settle()
     assert asked(law.kernel)[7, PEERS[0], 80] is Reason.ALLOWED
+
+
+def test_an_address_that_a_pod_takes_over_from_one_that_is_gone_is_guarded_as_its_own() -> None:
+    law, model = Law(FakeKernel()), Model()
+    law.begin(model)
+    law.settle()
+    heir = pod(7)._replace(addresses=(addr.parse(PODS[7]), addr.parse(PODS[8])))
+    law.feed(Change(workloads={uid("pod8"): None}))
+    law.settle()
+    law.feed(Change(workloads={heir.uid: heir}))
+    law.settle()
+    attempt = Attempt(addr.parse(PEERS[0]), addr.parse(PODS[8]), 80)
+    assert law.kernel.admit(7, attempt).reason is Reason.ALLOWED
 
 
 def test_a_pod_on_the_host_s_network_is_said_to_be_guarded_by_nobody() -> None:
@@ -432,7 +445,7 @@ def test_a_pod_on_the_host_s_network_is_said_to_be_guarded_by_nobody() -> None:
     on_host = pod(7)._replace(traits=int(Trait.POD | Trait.HOST_NETWORK))
     law.feed(Change(workloads={on_host.uid: on_host}))
     law.settle()
-    row = law.steer.guards.pods_guarded[7]
+    row = law.steer.guards.records.pods[7]
     assert (row.mode, row.policies) == (GuardMode.ALLOW, ("a/p0",))
     assert "no policy is enforced" in row.why
     assert law.kernel.scan_guards().links == {8: b""}

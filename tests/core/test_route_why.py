@@ -209,7 +209,7 @@ def test_policies_are_asked_on_every_layer() -> None:
     lost = explain(*asked)
     assert lost["differs"]["layer"] == "kernel"
     assert "; kernel: not allowed" in text(lost)
-    rig.steer.guards.guards.clear()
+    rig.steer.guards.records.rows.clear()
     assert explain(*asked)["admission"][0]["planned"]["reason"] == "unlisted"
 
 

@@ -14,6 +14,7 @@ from kmesh.cli.bundle.replay import differences, replay
 from kmesh.cli.bundle.write import BundleError
 from kmesh.cli.main import main
 from kmesh.core import addr
+from kmesh.core.guard_why import wanted
 from tests.e2e.agent import KMESH, environment
 from tests.e2e.peers import pod as workload
 from tests.e2e.peers import policy, service
@@ -132,7 +133,7 @@ def test_a_bundle_answers_like_the_agent(running: Agent, tmp_path: Path) -> None
         assert getattr(offline, name) == live[name], name
     for client in ("10.1.0.2", "10.1.0.3"):
         answer = running.api.why(client, "10.1.0.1", 8080)
-        verdict = steering.guards.explain(addr.parse(client), addr.parse("10.1.0.1"), 8080)
+        verdict = wanted(steering.guards, addr.parse(client), addr.parse("10.1.0.1"), 8080)
         assert verdict is not None
         assert (verdict.reason.name.lower(), verdict.policy or None) == (
             answer["reason"], answer["policy"],

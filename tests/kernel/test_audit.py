@@ -28,6 +28,7 @@ from kmesh.core.commands import (
     WriteSlots,
 )
 from kmesh.core.pictures import pictures
+from kmesh.errors import BpfError
 from kmesh.tasks.audit import Auditor
 from kmesh.tasks.writer import Writer
 from tests.core.meshes import WEB, service, workload
@@ -51,7 +52,7 @@ def full(mesh: Mesh, pod: Namespace, servers: Servers) -> Iterator[Mesh]:
     for address in ("10.1.0.1", "10.1.0.2"):
         servers.tcp(address, 8080)
     guards = mesh.steering.guards
-    guards.exempt = set(EXEMPT)
+    guards.exempt.wanted = set(EXEMPT)
     mesh.steering.start_guarding()
     mesh.steering.put_policies([(POLICY.key, POLICY)])
     mesh.put(
@@ -204,6 +205,22 @@ def test_a_pod_whose_namespace_is_gone_is_withdrawn(full: Mesh, pod: Namespace) 
     assert [pod["cookie"] for pod in found["pods"]] == [pod.cookie]
     assert (found["removed"], found["exceptions"]) == (1, [])
     assert all(cookie.to_bytes(8, "little") not in of for of in rows(full).values())
+
+
+def test_a_link_tells_that_its_namespace_is_gone_until_the_pod_is_withdrawn(full: Mesh) -> None:
+    guards, programs = full.plane.guards, full.plane.programs
+    full.put(workload("late", "10.1.0.9"))
+    with namespace("10.1.0.9") as late:
+        full.tables.remember(late.cookie, late.path)
+        full.enrol(late, "late")
+        cookie = late.cookie
+    guards.paths.clear()  # as after a restart
+    until(lambda: guards.leading(cookie, programs) is None, lambda: guards.places())
+    with pytest.raises(BpfError, match=f"cookie {cookie}"):
+        guards.attach(cookie, b"", programs)
+    assert guards.alive(cookie) is False
+    guards.detach(cookie)
+    assert guards.alive(cookie) is None
 
 
 def test_what_cannot_be_repaired_is_told(full: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -162,7 +162,7 @@ def test_a_policy_that_has_not_arrived_keeps_the_door_closed(guarded: Mesh, pod:
     guarded.put(workload("server", SERVER, SERVER6)._replace(policies=("default/late",)))
     assert not reach(pod, FRIEND)
     assert guarded.count("LOOKUP", "WAITING") == 1
-    (row,) = guarded.steering.guards.pods_guarded.values()
+    (row,) = guarded.steering.guards.records.pods.values()
     assert row.missing == ("default/late",)
     put(guarded, late)
     assert reach(pod, FRIEND)

@@ -88,7 +88,7 @@ class Rig:
         self.client.applied(applied)
 
     def settled(self) -> bool:
-        failing = self.steer.failing or self.steer.guards.failing
+        failing = self.steer.failing or self.steer.guards.slices.failing
         return self.session.synced and self.steer.idle() and not failing and not self.writer.mailbox
 
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from kmesh.bpf import lib
 from kmesh.bpf.links import Undo, told
 from kmesh.bpf.objects import SK_LOOKUP, TCX_INGRESS
+from kmesh.core.guard_places import MIXED
 from kmesh.errors import BpfError, SwitchFailed
 
 if TYPE_CHECKING:
@@ -160,11 +161,13 @@ class NamespaceLinks:
             filtered.unlink()
 
     def _mend(self, cookie: int, programs: Mapping[str, int]) -> None:
-        """Put our program behind each link, and drop those that lead nowhere."""
+        """Put our program behind each link, and drop those that lead nowhere: not before the
+        namespace can be entered, for until then they tell that it is gone (``alive``)."""
         for pin in self._pins(cookie):
             wrong = self._leads(pin, programs)
             if wrong is not None and not wrong.target:
-                pin.unlink()
+                with self._opened(cookie):
+                    pin.unlink()
             elif wrong is not None:
                 with Undo() as undo:
                     self._renew(pin, programs[PROGRAMS[pin.name.split("_")[0]]], undo)
@@ -249,5 +252,5 @@ def places(names: Iterable[str]) -> dict[int, bytes]:
         if before is None:
             found[int(cookie)] = place
         else:
-            found[int(cookie)] = before + (place or b"?") if before else b"?" + place
+            found[int(cookie)] = before + (place or MIXED) if before else MIXED + place
     return found

@@ -60,7 +60,7 @@ def guarded(steering: Steering, bundled: Enforced | None = None) -> Iterator[Ste
         told = told or bool(found)
         yield step._replace(found=found)
     if not told and bundled is None and (said := _why(guards)):
-        kind = FAILING if guards.failing else WAITING
+        kind = FAILING if guards.slices.failing else WAITING
         yield Step(PODS, 0, [Apart(DESIRED, PLANNED, POLICIES, "all", kind, said)])
 
 
@@ -75,18 +75,18 @@ def prints(policies: Iterable[Authorization]) -> Prints:
 
 
 def _why(guards: Guards) -> str:
-    return guards.failing or ("" if guards.idle() else NOT_YET)
+    return guards.slices.failing or ("" if guards.idle() else NOT_YET)
 
 
 def _steps(steering: Steering, bundled: Enforced | None) -> Iterator[Step]:
-    guards = steering.guards
-    cookies = iter(list({**steering.pods.wanted, **guards.links}))
+    guards, records = steering.guards, steering.guards.records
+    cookies = iter(list({**steering.pods.wanted, **guards.places.links}))
     while some := list(islice(cookies, SLICE)):
         sets = enforced(guards) if bundled is None else bundled
         found = [apart for cookie in some for apart in _pod(steering, cookie, sets)]
         yield Step(PODS, 0, found)
-    known = {address for uid in steering.pods.wanted.values() for address in _mine(steering, uid)}
-    yield Step(PODS, 0, _extra(steering, GUARD, guards.guards.keys() - known))
+    known = chain(*records.left().values(), *records.known().values())
+    yield Step(PODS, 0, _extra(steering, GUARD, records.rows.keys() - set(known)))
     wanted = {cookie.to_bytes(8, "little") for cookie in steering.pods.wanted}
     yield Step(PODS, 0, _extra(steering, OWN, guards.own.rows.keys() - wanted))
     yield Step(PODS, 0, _exempt(steering))
@@ -98,32 +98,23 @@ def _steps(steering: Steering, bundled: Enforced | None) -> Iterator[Step]:
             yield Step(PODS, 0, list(_peers(steering, peers)))
 
 
-def _mine(steering: Steering, uid: str) -> list[bytes]:
-    """The addresses a pod of this workload is guarded by: while nobody knows the workload, those
-    that it was guarded by before."""
-    guards = steering.guards
-    if uid in steering.store.workloads:
-        return guards.addresses(uid)
-    return [address for address, value in guards.guards.items() if guards.belongs(value, uid)]
-
-
 def _pod(steering: Steering, cookie: int, sets: Enforced) -> Iterator[Apart]:
     guards, key = steering.guards, cookie.to_bytes(8, "little")
-    place, uid = guards.links.get(cookie), steering.pods.wanted.get(cookie)
+    place, uid = guards.places.links.get(cookie), steering.pods.wanted.get(cookie)
     if uid is None:
         yield _apart(steering, LINK, key, Kind.UNPLANNED)
         return
-    pod = guards.status(cookie, uid)
+    pod = guards.records.status(cookie, uid)
     if pod is not None and pod.why:
         yield Apart(DESIRED, PLANNED, GUARD, uid, CLOSED, pod.why)
     workload = steering.store.workloads.get(uid)
     if workload is None or workload.traits & HOST_NETWORK:
         return
-    addresses = guards.addresses(uid)
+    addresses = guards.records.addresses(uid)
     own = row(key, addresses)
     if guards.own.rows.get(key) != own:
         yield _apart(steering, OWN, key, how(own, guards.own.rows.get(key)))
-    if addresses and place != guards.places(cookie):
+    if addresses and place != guards.places.of(cookie):
         yield _apart(steering, LINK, key, how(True, place))
     found: dict[Apart, None] = {}
     for address in addresses:
@@ -135,12 +126,12 @@ def _record(
     steering: Steering, cookie: int, workload: Workload, address: bytes, sets: Enforced
 ) -> Iterator[Apart]:
     guards, uid = steering.guards, workload.uid
-    raw = guards.guards.get(address)
+    raw = guards.records.rows.get(address)
     if raw is None:
         yield _apart(steering, GUARD, address, Kind.MISSING)
         return
     applicable, planned = guards.index.of(workload), Guard.unpack(raw)
-    closed = guards.closing(applicable)
+    closed = guards.records.closing(applicable)
     desired = None if closed else applicable.policies
     altered = _apart(steering, GUARD, address, Kind.ALTERED)
     if desired is None or planned.mode == GuardMode.REFUSE:
@@ -155,7 +146,7 @@ def _record(
     elif prints(desired) != second:
         yield from _policies(uid, prints(desired), second)
     else:
-        record = guards.record(cookie, uid, desired)
+        record = guards.records.record(cookie, uid, desired)
         if record is not None and raw != seal_last(address, record.pack()):
             yield altered
 
@@ -178,8 +169,8 @@ def _exempt(steering: Steering) -> list[Apart]:
     return [
         _apart(steering, EXEMPT, CidrKey(plen, base).pack(), kind)
         for cidrs, kind in (
-            (guards.exempt - guards.exempted, Kind.MISSING),
-            (guards.exempted - guards.exempt, Kind.UNPLANNED),
+            (guards.exempt.wanted - guards.exempt.there, Kind.MISSING),
+            (guards.exempt.there - guards.exempt.wanted, Kind.UNPLANNED),
         )
         for base, plen in sorted(cidrs)
     ]

@@ -1,24 +1,55 @@
-"""Whether a pod lets a connection in by the rows that the writer believes the kernel holds."""
+"""Whether a pod lets a connection in: by what is wanted now, and by the rows that the writer
+believes the kernel holds."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from kmesh.abi.layout import Guard, GuardMode, Peer, Reason
-from kmesh.core.policy import Attempt, exempt, judge
+from kmesh.core.policy import Attempt, Verdict, exempt, judge
 
 if TYPE_CHECKING:
     from kmesh.core.guards import Guards
     from kmesh.core.model import Authorization, Identity
 
 
+def wanted(guards: Guards, source: bytes, destination: bytes, port: int) -> Verdict | None:
+    """What a connection between 16-byte addresses meets by what is wanted now, and which rule
+    decides; None when the destination belongs to no workload."""
+    workload = guards.peers.owner(destination)
+    if workload is None:
+        return None
+    if exempt(source, destination, guards.exempt.wanted):
+        return Verdict(Reason.EXEMPT)
+    applicable = guards.index.of(workload)
+    closed = guards.records.closing(applicable)
+    if closed is not None:
+        return Verdict(closed)
+    peer = guards.peers.owner(source)
+    identity = peer.identity if peer else None
+    return judge(applicable.policies, Attempt(source, destination, port, identity))
+
+
+def forbids(
+    guards: Guards, open_reasons: int, source: bytes, destination: bytes, port: int
+) -> bool:
+    """Whether a pod that is guarded here refuses a connection between 16-byte addresses, by what
+    is wanted now; ``open_reasons`` are the bits of those that refuse nothing."""
+    verdict = wanted(guards, source, destination, port)
+    reason = verdict.reason if verdict else Reason.UNLISTED
+    if reason is not Reason.EXEMPT and destination not in guards.records.rows:
+        reason = Reason.UNLISTED
+    passed = reason in (Reason.ALLOWED, Reason.EXEMPT)
+    return not passed and not open_reasons >> reason & 1
+
+
 def planned(guards: Guards, attempt: Attempt) -> tuple[Reason, str]:
     """(reason, key of the deciding policy or empty) for a connection that comes to its destination;
     INCONSISTENT where a record leads to policies that nobody knows."""
     source = attempt.source
-    if exempt(source, attempt.destination, guards.exempted):
+    if exempt(source, attempt.destination, guards.exempt.there):
         return Reason.EXEMPT, ""
-    raw = guards.guards.get(attempt.destination)
+    raw = guards.records.rows.get(attempt.destination)
     if raw is None:
         return Reason.UNLISTED, ""
     record = Guard.unpack(raw)

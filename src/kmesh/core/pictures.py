@@ -57,7 +57,7 @@ def pictures(steering: Steering) -> list[Picture]:
         _names(steering, NAME), _names(steering, VERDICT),
         _words(steering), _sets(steering, PREFIX), _sets(steering, MATCH), _peers(steering),
         _exempt(steering), _mirror(steering, OWN, lambda: guards.own.rows),
-        _mirror(steering, GUARD, lambda: guards.guards), _links(steering),
+        _mirror(steering, GUARD, lambda: guards.records.rows), _links(steering),
     ]  # fmt: skip
 
 
@@ -220,17 +220,17 @@ def _exempt(steering: Steering) -> Picture:
     guards = steering.guards
 
     def keys() -> Collection[bytes]:
-        return [CidrKey(plen, addr).pack() for addr, plen in guards.exempted]
+        return [CidrKey(plen, addr).pack() for addr, plen in guards.exempt.there]
 
     def planned(raw: bytes) -> bytes | None:
         key = CidrKey.unpack(raw)
-        return raw[4:] + raw[:4] if (key.addr, key.plen) in guards.exempted else None
+        return raw[4:] + raw[:4] if (key.addr, key.plen) in guards.exempt.there else None
 
     def found(raw: bytes, value: bytes | None, _: float) -> None:
         key = CidrKey.unpack(raw)
         cidr = (key.addr, key.plen)
-        extra = value is not None and cidr not in guards.exempted
-        (guards.exempted.add if extra else guards.exempted.discard)(cidr)
+        extra = value is not None and cidr not in guards.exempt.there
+        (guards.exempt.there.add if extra else guards.exempt.there.discard)(cidr)
         guards.mark()
 
     return Picture(EXEMPT, keys, planned, found, guards.settled)
@@ -248,15 +248,15 @@ def _mirror(steering: Steering, table: str, rows: Callable[[], dict[bytes, bytes
 
 
 def _links(steering: Steering) -> Picture:
-    guards = steering.guards
+    guards, places = steering.guards, steering.guards.places
 
     def planned(key: bytes) -> bytes | None:
-        return guards.links.get(int.from_bytes(key, "little"))
+        return places.links.get(int.from_bytes(key, "little"))
 
     def found(key: bytes, value: bytes | None, _: float) -> None:
         guards.found(int.from_bytes(key, "little"), value)
 
     return Picture(
-        LINK, lambda: [cookie.to_bytes(8, "little") for cookie in guards.links], planned, found,
+        LINK, lambda: [cookie.to_bytes(8, "little") for cookie in places.links], planned, found,
         _always,
     )  # fmt: skip

@@ -49,7 +49,7 @@ def prove(
     uid = steering.pods.wanted.get(cookie, "")
     intended = uid in steering.store.workloads
     place = tables.row(LINK, cookie.to_bytes(8, "little"))
-    attached = place is not None and place == steering.guards.places(cookie)
+    attached = place is not None and place == steering.guards.places.of(cookie)
     missing = _missing(steering, tables, cookie)
     why = ""
     if not intended:
@@ -75,10 +75,10 @@ def _missing(steering: Steering, tables: Tables, cookie: int) -> list[str]:
     enrolled = row is not None and row.workload == steering.workload_ids.get(uid)
     if not enrolled or tables.row(ENROL, key) != pods.planned(ENROL, key):
         found.append(ENROL)
-    addresses = guards.addresses(uid)
+    addresses = guards.records.addresses(uid)
     if tables.row(OWN, key) != own_row(key, addresses):
         found.append(OWN)
-    rows = [(guards.guards.get(addr), tables.row(GUARD, addr)) for addr in addresses]
+    rows = [(guards.records.rows.get(addr), tables.row(GUARD, addr)) for addr in addresses]
     if any(planned is None or planned != actual for planned, actual in rows):
         found.append(GUARD)
     return found

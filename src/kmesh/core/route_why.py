@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from kmesh.core.endpoint_why import Candidate, candidates
+from kmesh.core.guard_why import wanted
 from kmesh.core.ids import Ids
 from kmesh.core.lookup import EXACT, NOT_MESH, Outcome, in_kernel, in_rows
 from kmesh.core.policy import Attempt
@@ -107,12 +108,12 @@ def admissions(steering: Steering, admit: Admit, kernel: Kernel, found: Route) -
     cookies = {uid: cookie for cookie, uid in steering.pods.wanted.items()}
     for addr, port in places:
         workload = guards.peers.owner(addr)
-        verdict = guards.explain(found.ends.source, addr, port)
+        verdict = wanted(guards, found.ends.source, addr, port)
         if workload is None or verdict is None:
             continue
         planned = inside = None
         cookie = cookies.get(workload.uid)
-        if cookie is not None and (cookie in guards.pods_guarded or cookie in guards.links):
+        if cookie is not None and (cookie in guards.records.pods or cookie in guards.places.links):
             identity = found.ends.client.identity if found.ends.client else None
             attempt = Attempt(found.ends.source, addr, port, identity)
             planned = _said(guards, *admit(cookie, attempt))

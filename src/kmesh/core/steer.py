@@ -15,6 +15,7 @@ from kmesh.core.adopt import Adopted, decode_enrol
 from kmesh.core.commands import ROW
 from kmesh.core.dirty import EXACT, Dirty
 from kmesh.core.failures import Failures
+from kmesh.core.guard_why import forbids
 from kmesh.core.guards import Guards
 from kmesh.core.ids import Ids
 from kmesh.core.plan import Planner, by_phase, order
@@ -284,12 +285,8 @@ class Steering:
     def forbids(self, source: bytes, destination: bytes, port: int) -> bool:
         """Whether a pod that is guarded here refuses a connection between 16-byte addresses, by
         what is wanted now."""
-        verdict = self.guards.explain(source, destination, port)
-        reason = verdict.reason if verdict else Reason.UNLISTED
-        if reason is not Reason.EXEMPT and destination not in self.guards.guards:
-            reason = Reason.UNLISTED
-        passed = reason in (Reason.ALLOWED, Reason.EXEMPT)
-        return not passed and not self.planner.open_reasons >> reason & 1
+        open_reasons = self.planner.open_reasons
+        return forbids(self.guards, open_reasons, source, destination, port)
 
     def statistics(self) -> Statistics:
         """For metrics and dumps."""

@@ -91,7 +91,7 @@ def service_row(steering: Steering, service: Service, sums: Sums) -> Row:
 def workload_row(steering: Steering, pod: Pod, sums: Sums) -> Row:
     """One enrolled workload; ``why`` says what keeps it from being as wanted."""
     workload = steering.store.workloads.get(pod.uid)
-    guard = steering.guards.pods_guarded.get(pod.cookie)
+    guard = steering.guards.records.pods.get(pod.cookie)
     failure = steering.failing.get(pod.cookie)
     row: Row = {
         "uid": pod.uid,

@@ -226,7 +226,7 @@ def authorization(writer: Writer, tables: KernelTables, evictor: Evictor) -> Ite
     yield one("kmesh_authorization_policies", found.policies)
     yield one("kmesh_authorization_sets", found.sets)
     yield one("kmesh_authorization_identities", found.identities)
-    pods = Counter((pod.mode.name, pod.reason.name) for pod in guards.pods_guarded.values())
+    pods = Counter((pod.mode.name, pod.reason.name) for pod in guards.records.pods.values())
     states = (((mode.lower(), why.lower()), count) for (mode, why), count in pods.items())
     yield many("kmesh_authorization_pods", states)
     yield Metric(

@@ -134,10 +134,10 @@ class KernelDump:
 
     def _policies(self) -> Rows:
         guards = self._steering.guards
-        for pod in list(guards.pods_guarded.values()):
+        for pod in list(guards.records.pods.values()):
             kinds = [
-                compare(guards.guards.get(address), self._source.guard(address))
-                for address in guards.addresses(pod.uid)
+                compare(guards.records.rows.get(address), self._source.guard(address))
+                for address in guards.records.addresses(pod.uid)
             ]
             said = next((str(kind) for kind in kinds if kind is not None), "")
             shape = {"uid": pod.uid, "policyIds": list(pod.policies), "differs": said}

@@ -61,7 +61,7 @@ class Places:
         if self._hook != AUTO and not possible:
             log.warning("this kernel has no programs on interfaces: pods are guarded as a whole")
         while possible and self._hook != NAMESPACE:
-            await self.round(list(guards.links))
+            await self.round(list(guards.places.links))
             await anyio.sleep(EVERY)
         await anyio.sleep_forever()
 
@@ -78,7 +78,7 @@ class Places:
             must = len(fresh) - start
             if must <= 0 and left <= 0:
                 break
-            asked = [(each, bool(guards.places(each))) for each in order[start : start + SLICE]]
+            asked = [(each, bool(guards.places.of(each))) for each in order[start : start + SLICE]]
             found, spent = await anyio.to_thread.run_sync(self._search, asked, must, left)
             left -= spent
             for cookie, place in found:
@@ -88,7 +88,7 @@ class Places:
 
     def statistics(self) -> PlaceStatistics:
         """For metrics and dumps."""
-        links = self._writer.steering.guards.links.values()
+        links = self._writer.steering.guards.places.links.values()
         return PlaceStatistics(self._looks, self._failures, sum(map(bool, links)))
 
     def _place(self, cookie: int, place: bytes | BpfError | None) -> None:
@@ -98,7 +98,7 @@ class Places:
         if isinstance(place, BpfError):
             self._failures += 1
             log.warning("cannot see where to guard pod %d: %s", cookie, place)
-        elif place is not None and place != guards.places(cookie):
+        elif place is not None and place != guards.places.of(cookie):
             log.info("pod %d is guarded on its interfaces", cookie)
             guards.place(cookie, place)
             self._writer.mailbox.nudge()

@@ -62,7 +62,7 @@ def verdict(
         allowed, reason, by = True, outcome.reason, None
     else:
         allowed, reason, by = worst.verdict.reason in OPEN, worst.verdict.reason, worst.verdict
-    guarded = {each.uid for each in steering.guards.pods_guarded.values()}
+    guarded = {each.uid for each in steering.guards.records.pods.values()}
     return {
         "layer": "desired",
         "allowed": allowed,
