@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from kmesh.errors import BpfError
+from kmesh.core.guard_places import GuardPlaces
 from kmesh.tasks import places as module
 from kmesh.tasks.places import BUDGET, Places
 
@@ -23,7 +24,7 @@ class Looks(Places):
     """Notes who is looked at; a look costs a little more than half of the budget."""
 
     def __init__(self) -> None:
-        guards = SimpleNamespace(places=lambda cookie: b"")
+        guards = SimpleNamespace(places=GuardPlaces())
         writer = SimpleNamespace(steering=SimpleNamespace(guards=guards))
         self.at: list[int] = []
         self.spent = 0.0
