@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from kmesh.errors import BpfError
 from kmesh.core.guard_places import GuardPlaces
+from kmesh.errors import BpfError
 from kmesh.tasks import places as module
 from kmesh.tasks.places import BUDGET, Places
 
