@@ -50,6 +50,10 @@ class Client(http.client.HTTPConnection):
         """Enrol a namespace as a workload (uid). Raises Failed with the agent's words."""
         self._answer("POST", "/enrol", json.dumps({"netns": netns, "workload": workload}))
 
+    def audit(self) -> None:
+        """Let it compare what is planned with what the kernel holds, now, to the end."""
+        self._answer("POST", "/audit")
+
     def switch(self, **wanted: Any) -> None:
         """Throw switches. Raises Failed with the agent's words."""
         self._answer("POST", "/switches", json.dumps(wanted))

@@ -7,7 +7,6 @@ the mean of its neighbours, which takes a drift out as well.
 
 from __future__ import annotations
 
-import math
 import statistics
 import time
 from array import array
@@ -16,6 +15,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from benchmarks import _load, harness
 from benchmarks._stage import READY_WITHIN, Failed, end, used_us
+from benchmarks._sure import middle
+from benchmarks._sure import verdict as verdict  # those that compare slices say it with this
 from benchmarks._turns import PERCENTILES, QUIET, foreign_s
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 REST_S = 0.01  # after a switch: what was under way is not the next slice's
 PARTS = ("client_us", "server_us", "agent_us")
-MET, MISSED, OPEN = "met", "missed", "open: the noise is as large"
 
 
 class Seen(NamedTuple):
@@ -142,16 +142,6 @@ def compared(slices: Sequence[Slice], way: str, reach: int) -> list[Compared]:
     return found[: max(quiet, -(-len(found) // 3))]
 
 
-def middle(values: Sequence[float]) -> dict[str, float]:
-    """The median, and the bounds within which the true one lies 19 times of 20: the order
-    statistics that a fair coin says, whatever the distribution."""
-    ranked = sorted(values)
-    count = len(ranked)
-    off = math.ceil(0.98 * math.sqrt(count))
-    low, high = max(0, (count - 1) // 2 - off), min(count - 1, count // 2 + off)
-    return {"median": statistics.median(ranked), "low": ranked[low], "high": ranked[high]}
-
-
 def row(found: Sequence[Compared]) -> dict[str, Any]:
     """Medians of the slices of a way, percentiles of all their requests together."""
     slices = [each.slice for each in found]
@@ -168,13 +158,6 @@ def row(found: Sequence[Compared]) -> dict[str, Any]:
         **{name: statistics.median(part) for name, part in zip(PARTS, parts, strict=True)},
         **{name: _load.quantile_us(counts, part) for name, part in PERCENTILES.items()},
     }  # fmt: skip
-
-
-def verdict(ratio: dict[str, float], wanted: float) -> str:
-    """Of a ratio that is to be at least ``wanted``."""
-    if ratio["low"] >= wanted:
-        return MET
-    return MISSED if ratio["high"] < wanted else OPEN
 
 
 def show(title: str, load: Sequence[dict[str, Any]], base: str) -> None:

@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from benchmarks import _goals
+from benchmarks._sure import MISSED
 from benchmarks.mesh.report import number
 
 if TYPE_CHECKING:
@@ -45,8 +46,9 @@ def machine(found: Json) -> str:
 
 
 def goals(found: Iterable[_goals.Goal]) -> str:
-    """A table of goals."""
-    return table(("goal", "wanted", "found", ""), found)
+    """A table of goals; what is missed is to be seen."""
+    rows = [(*one[:-1], one.verdict.replace(MISSED, f"**{MISSED}**")) for one in found]
+    return table(("goal", "wanted", "found", ""), rows)
 
 
 def mesh(saved: Json) -> str:
@@ -55,25 +57,22 @@ def mesh(saved: Json) -> str:
     parts = [machine(saved["machine"]), goals(_goals.of_mesh(results))]
     facts = [
         (name, one["version"], one["balances"], one["redirection"], one["encryption"],
-         one["identity"])
+         one["identity"], f"{100 * one['idle']:.2f}", one["besides"])
         for name, one in results["contenders"].items()
     ]  # fmt: skip
-    head = ("contender", "version", "balances", "redirection", "encryption", "identity")
+    head = ("contender", "version", "balances", "redirection", "encryption", "identity",
+            "idle, % of a CPU", "besides, not in the numbers")  # fmt: skip
     parts.append(table(head, facts))
     columns = ("case", "contender", "per s", "x direct", "p50 us", "p90", "p99", "p999",
-               "CPU us", "x direct", "of which proxy or agent")  # fmt: skip
+               "CPU us", "x direct", "of which proxy or agent", "of all in the kernel",
+               "idle us, not in them", "slices")  # fmt: skip
     for scenario in dict.fromkeys(row["scenario"] for row in results["rows"]):
         rows = [_way(row) for row in results["rows"] if row["scenario"] == scenario]
         parts.append(f"**{scenario}**\n\n{table(columns, rows)}")
     if results["memory"]:
         parts.append(f"**memory**\n\n{memory(results['memory'])}")
-    turns = [row["turns"] for row in results["rows"]]
     others = max(row["others"] for row in results["rows"])
-    parts.append(
-        f"Turns kept: {min(turns)} to {max(turns)} of {results['plan']['rounds']} "
-        f"({results['plan']['tool_rounds']} for wrk, hey and iperf3); others used up to "
-        f"{others:.2f} CPUs meanwhile."
-    )
+    parts.append(f"Others used up to {others:.2f} CPUs in the slices kept.")
     for name, why in results["missing"].items():
         parts.append(f"Not measured: {name}: {why}")
     return "\n\n".join(parts)
@@ -103,10 +102,10 @@ def authz(saved: Json) -> str:
 
 def memory(rows: Sequence[Json]) -> str:
     """Memory of contenders by the size of the mesh."""
-    columns = ("contender", "workloads", "process MiB", "kernel maps MiB")
+    columns = ("contender", "workloads", "process MiB", "kernel MiB")
     return table(columns, [
         (row["way"], f"{row['workloads']:,}", number(row["process_mib"]),
-         number(row["maps_mib"]) if row["maps_mib"] else "")
+         number(row["kernel_mib"]) if row["kernel_mib"] else "")
         for row in rows
     ])  # fmt: skip
 
@@ -115,8 +114,9 @@ def _way(row: Json) -> tuple[str, ...]:
     ratio, cost = row["rate_ratio"], row["cpu_us_ratio"]
     times = [number(row.get(f"{name}_us")) for name in ("p50", "p90", "p99", "p999")]
     x = f"{ratio['median']:.2f} ({ratio['low']:.2f}-{ratio['high']:.2f})"
-    cpu = (number(row["cpu_us"]), f"{cost['median']:.2f}", number(row["proxy_us"]))
-    return (row["case"], row["way"], f"{row['rate']:,.0f}", x, *times, *cpu)
+    parts = [number(row[name]) for name in ("proxy_us", "system_us", "idle_us")]
+    cpu = (number(row["cpu_us"]), f"{cost['median']:.2f}", *parts)
+    return (row["case"], row["way"], f"{row['rate']:,.0f}", x, *times, *cpu, str(row["turns"]))
 
 
 def scale(saved: Json) -> str:

@@ -22,10 +22,11 @@ def dnat(services: Mapping[Key, Sequence[str]], others: Iterable[Key] = ()) -> s
         elements += _elements(vip, port, f"service-{index}")
     for vip, port in others:
         elements += _elements(vip, port, "service-0")
+    some = f"elements = {{ {', '.join(elements)} }}" if elements else ""
     return f"""table ip bench {{
     map services {{
         type ipv4_addr . inet_proto . inet_service : verdict
-        elements = {{ {", ".join(elements)} }}
+        {some}
     }}
 {"".join(chains)}    chain output {{
         type nat hook output priority -100

@@ -197,9 +197,9 @@ def end(process: subprocess.Popen[str]) -> None:
     process.communicate()
 
 
-def listening(pid: int, port: int) -> None:
+def listening(pid: int, port: int, within: float = READY_WITHIN) -> None:
     """Wait until something in the process's namespace listens on a TCP port. Raises Failed."""
-    deadline = time.monotonic() + READY_WITHIN
+    deadline = time.monotonic() + within
     while time.monotonic() < deadline:
         try:
             rows = Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]
@@ -208,7 +208,7 @@ def listening(pid: int, port: int) -> None:
         if any(row.split()[3] == "0A" and row.split()[1].endswith(f":{port:04X}") for row in rows):
             return
         time.sleep(0.05)
-    raise Failed(f"nothing listens on port {port} after {READY_WITHIN:.0f} s")
+    raise Failed(f"nothing listens on port {port} after {within:.0f} s")
 
 
 class Cpu(NamedTuple):

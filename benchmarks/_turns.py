@@ -11,7 +11,8 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from benchmarks import _load, harness
-from benchmarks._stage import cpu_us, settle
+from benchmarks._stage import Cpu, cpu_us, settle
+from benchmarks._sure import middle
 
 if TYPE_CHECKING:
     import random
@@ -27,13 +28,14 @@ PERCENTILES = {"p50_us": 0.5, "p90_us": 0.9, "p99_us": 0.99, "p999_us": 0.999}
 
 class Way(NamedTuple):
     """How clients reach the servers. ``works`` are the cgroups of what else works for them:
-    proxies and agents."""
+    proxies and agents, which use ``idle`` CPUs while nothing happens."""
 
     name: str
     clients: tuple[Place, ...]
     targets: str
     servers: Path
     works: tuple[Path, ...] = ()
+    idle: float = 0.0
 
 
 class Cell(NamedTuple):
@@ -55,33 +57,34 @@ def slice_of(stage: Stage, way: Way, *loads: Load, watched: int = 0) -> Cell:
     """Loads at the same time, from one client place after the other; rate and latencies are those
     of the first ``watched``, 0 is all. Raises Failed."""
     groups = [way.servers, *way.works]
+    start = time.monotonic()
     before = [cpu_us(one) for one in groups]
     clients = [(way.clients[i % len(way.clients)], load) for i, load in enumerate(loads)]
     found = _load.together(stage, clients)
     seen = _load.merge(found[:watched] if watched else found)
     settle(groups)  # closing thousands of connections is this way's cost, not the next one's
     used = [
-        (now.user - start.user, now.system - start.system)
-        for now, start in zip(map(cpu_us, groups), before, strict=True)
+        Cpu(now.user - old.user, now.system - old.system)
+        for now, old in zip(map(cpu_us, groups), before, strict=True)
     ]
-    return cell(_load.merge(found), seen, *used)
+    client = Cpu(sum(one.user_us for one in found), sum(one.system_us for one in found))
+    idle_us = 1e6 * way.idle * (time.monotonic() - start)
+    return cell(_load.merge(found), seen, costs(client, *used, idle_us=idle_us))
 
 
-def cell(
-    found: Found, seen: Found, servers: tuple[float, float], *works: tuple[float, float]
-) -> Cell:
-    """Numbers of a slice: bytes and CPU of all clients, the rest of those ``seen``; CPU comes as
-    (user, system) microseconds."""
-    user, system = (sum(each) for each in zip((0.0, 0.0), *works, strict=True))
-    parts = {
-        "client_us": found.cpu_us,
-        "server_us": sum(servers),
-        "proxy_us": user + system,
-        "proxy_user_us": user,
-        "proxy_system_us": system,
-        "cpu_us": found.cpu_us + sum(servers) + user + system,
-        "system_us": found.system_us + servers[1] + system,
-    }
+def costs(client: Cpu, servers: Cpu, *works: Cpu, idle_us: float = 0.0) -> dict[str, float]:
+    """Microseconds of CPU by part. What ``works`` would have used as well had nobody asked
+    anything (``idle_us``) is told apart: it belongs to the time, not to the requests."""
+    gross = sum(map(sum, works))
+    idle = min(idle_us, gross)
+    found = {"client_us": sum(client), "server_us": sum(servers), "proxy_us": gross - idle}
+    kernel = sum(one.system for one in (client, servers, *works))
+    return found | {"cpu_us": sum(found.values()), "idle_us": idle, "system_us": kernel}
+
+
+def cell(found: Found, seen: Found, parts: Mapping[str, float]) -> Cell:
+    """Numbers of a slice: bytes and operations of all clients, the rest of those ``seen``;
+    ``parts`` are microseconds of CPU."""
     numbers = {name: value / found.operations for name, value in parts.items()}
     numbers |= {
         "rate": seen.rate,
@@ -118,8 +121,8 @@ def kept(turns: Sequence[Turn]) -> list[Turn]:
 
 
 def row(turns: Sequence[Turn], name: str, base: str) -> dict[str, Any]:
-    """One way's medians over the turns kept, percentiles of all their requests together, and
-    ratios to ``base`` as quartiles of each turn's own ratio."""
+    """One way's medians over the turns kept, percentiles of all their requests together, and the
+    median of each turn's own ratio to ``base`` with its bounds."""
     cells = [one.cells[name] for one in turns]
     found: dict[str, Any] = {"way": name, "turns": len(turns)}
     found["others"] = max(one.others for one in turns)
@@ -134,7 +137,7 @@ def row(turns: Sequence[Turn], name: str, base: str) -> dict[str, Any]:
             found[field] = _load.quantile_us(histogram, part)
     for field in ("rate", "cpu_us"):
         ratios = [_ratio(one, name, base, field) for one in turns]
-        found[f"{field}_ratio"] = quartiles(ratios)
+        found[f"{field}_ratio"] = middle(ratios)
     return found
 
 
@@ -158,9 +161,9 @@ def show(title: str, load: Sequence[dict[str, Any]], base: str, third: str, roun
     client and server."""
     for mode in dict.fromkeys(each["mode"] for each in load):
         rows = [each for each in load if each["mode"] == mode]
-        columns = ["way", "open", "per s", f"x {base}", "middle half", "p50 us", "p99 us"]
+        columns = ["way", "open", "per s", f"x {base}", "19 of 20", "p50 us", "p99 us"]
         harness.show(f"{title}: {mode}", columns, [_rate_cells(each) for each in rows])
-        columns = ["way", "open", "CPU us", f"x {base}", "middle half", "client", "server", third]
+        columns = ["way", "open", "CPU us", f"x {base}", "19 of 20", "client", "server", third]
         harness.show(f"{title}: CPU of {mode}", columns, [_cpu_cells(each) for each in rows])
     turns, others = [each["turns"] for each in load], max(each["others"] for each in load)
     print(f"turns kept: {min(turns)} to {max(turns)} of {rounds}; ", end="")

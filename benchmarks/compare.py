@@ -2,10 +2,9 @@
 
     python -m benchmarks.compare A.json B.json
 
-Noise is what the runs measured themselves: the middle half of a ratio's turns and how far
-"direct 2" was from direct (mesh, connect), how far a cold start was from the same one again
-(scale). Ends with 1 when something in B is worse than in A by more than that, with 2 when the files
-cannot be compared.
+Noise is what the runs measured themselves: the bounds of a ratio and how far "direct 2" was from
+direct (mesh, connect), how far a cold start was from the same one again (scale). Ends with 1 when
+something in B is worse than in A by more than that, with 2 when the files cannot be compared.
 """
 
 from __future__ import annotations
@@ -58,7 +57,7 @@ def measures(results: Json) -> dict[str, Measure]:
     rows = results.get("rows") or results.get("load")
     if not rows:
         raise Unlike("no run of mesh, connect or scale")
-    return dict(_ways(rows))
+    return dict([*_ways(rows), *_memory(results.get("memory", ()))])
 
 
 def _ways(rows: Iterable[Json]) -> Iterator[tuple[str, Measure]]:
@@ -78,12 +77,20 @@ def _ways(rows: Iterable[Json]) -> Iterator[tuple[str, Measure]]:
 
 
 def _half(ratio: Mapping[str, float]) -> float:
-    """Half of the middle half, which is where the median may as well lie."""
+    """How far from the median the true one may as well be."""
     return (ratio["high"] - ratio["low"]) / 2 / ratio["median"] if ratio["median"] else 0.0
 
 
 def _distance(again: Json | None, ratio: str) -> float:
     return abs(again[ratio]["median"] - 1) if again else 0.0
+
+
+def _memory(rows: Iterable[Json]) -> Iterator[tuple[str, Measure]]:
+    for row in rows:
+        for field in ("process_mib", "kernel_mib"):
+            if row[field]:
+                name = f"memory, {row['workloads']:,} workloads: {row['way']}, {field}"
+                yield name, Measure(row[field], LEAST_NOISE, more_is_better=False)
 
 
 def _scale(results: Json) -> Iterator[tuple[str, Measure]]:

@@ -1,10 +1,11 @@
 """What does a mesh cost? Contenders side by side: same namespaces, same clients, same run.
 
-Each contender has client and server namespaces of its own on one bridge, without a route out, and
-all take turns in short slices, in another order each time. Ratios compare slices of one turn;
-"direct 2" is direct in other namespaces, so its distance from 1 is the noise. Turns during which
-something else used much CPU are left out, up to two thirds of them. CPU is that of clients,
-servers and whatever works for the contender (proxies, agent), with the kernel's work for them.
+Each contender has client and server namespaces of its own on one bridge, without a route out. They
+take turns in short slices, in another order each time, each between two slices of direct, and a
+ratio is that of a slice to the mean of these two; "direct 2" is direct in other namespaces. Slices
+during which something else used much CPU are left out, up to two thirds of them. CPU is that of
+clients, servers and whatever works for the contender (proxies, agent), with the kernel's work for
+them, less what the contender uses while nothing happens. What a goal is about gets most time.
 """
 
 from __future__ import annotations
@@ -15,14 +16,16 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import harness
+from benchmarks._goals import PROXIES
 from benchmarks._stage import Failed, Stage, privately
 from benchmarks.mesh import contend, memory, report, scenarios, tools, ztunnel
+from benchmarks.mesh.beside import AGAIN, DIRECT, OURS
 from benchmarks.mesh.contend import Options
-from benchmarks.mesh.run import AGAIN, DIRECT, MAKERS, UPSTREAM, Show, rows
+from benchmarks.mesh.run import MAKERS, UPSTREAM, Show, rows
 from benchmarks.mesh.scenarios import FULL, QUICK, SCENARIOS, Plan
 from kmesh.lab.interrupts import Interrupted, Interrupts
 
-DEFAULT = (DIRECT, "kmesh", "nft", "envoy-sidecar", "envoy-node", "envoy-node-out", AGAIN)
+DEFAULT = (DIRECT, OURS, "nft", "envoy-sidecar", *PROXIES, AGAIN)
 
 
 def everything(
@@ -40,6 +43,7 @@ def everything(
     bulk = any(case.tool == "iperf3" for case in all_cases)
     show.set_up(contenders, scenarios.clients_needed(all_cases, plan), bulk=bulk)
     show.warm_up()
+    show.rest(plan.idle_s)
     found = rows(show.turns(all_cases), list(show.contenders))
     for one in show.contenders.values():
         one.check()
@@ -48,7 +52,8 @@ def everything(
               for (name, case), why in show.failed.items()}  # fmt: skip
     return {
         "plan": plan._asdict(),
-        "contenders": {name: one.facts._asdict() for name, one in show.contenders.items()},
+        "contenders": {name: one.facts._asdict() | {"idle": one.idle}
+                       for name, one in show.contenders.items()},
         "tools": {name: tools.version(name) for name in tools.needed(chosen)
                   if name not in missing},
         "rows": found,
@@ -61,8 +66,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line; exits with a message when it is wrong."""
     parser = argparse.ArgumentParser("mesh", description=__doc__)
     names = _names(parser, MAKERS)
-    parser.add_argument("--contenders", type=names, default=list(DEFAULT),
-                        help=f"comma list of {', '.join(MAKERS)}")  # fmt: skip
+    parser.add_argument("--contenders", type=names,
+                        help=f"comma list of {', '.join(MAKERS)}; without it those that need no "
+                             "binary of yours, and those whose binary is given")  # fmt: skip
     parser.add_argument("--scenario", type=_names(parser, SCENARIOS), default=list(SCENARIOS),
                         help=f"comma list of {', '.join(SCENARIOS)}")  # fmt: skip
     parser.add_argument("--memory", action="store_true", help="also memory by size of the mesh")
@@ -74,12 +80,25 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--kmesh", type=Path, metavar="PATH",
                         help=f"the agent in Go, for {UPSTREAM}")  # fmt: skip
     args = parser.parse_args(arguments)
-    wanted = set(args.contenders)
-    if wanted & set(ztunnel.MAKERS) and (why := contend.missing(args.ztunnel)):
-        parser.error(f"--ztunnel: {why} (a build with --features testing)")
-    if UPSTREAM in wanted and (why := contend.missing(args.kmesh)):
-        parser.error(f"--kmesh: {why} (kmesh-daemon)")
+    _with_binaries(parser, args)
     return args
+
+
+def _with_binaries(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """Whose binary is given takes part, and who takes part has one."""
+    binaries = (
+        ("--ztunnel", args.ztunnel, set(ztunnel.MAKERS), "a build with --features testing"),
+        ("--kmesh", args.kmesh, {UPSTREAM}, "kmesh-daemon"),
+    )
+    if args.contenders is None:
+        given = {name for _, path, names, _ in binaries if path for name in names}
+        args.contenders = [name for name in MAKERS if name in DEFAULT or name in given]
+    for option, path, users, what in binaries:
+        used = users & set(args.contenders)
+        if used and (why := contend.missing(path)):
+            parser.error(f"{option}: {why} ({what})")
+        if path and not used:
+            parser.error(f"{option}: nobody uses it: add {' or '.join(sorted(users))}")
 
 
 def _names(parser: argparse.ArgumentParser, known: Any) -> Any:

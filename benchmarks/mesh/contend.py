@@ -28,18 +28,21 @@ class Options(NamedTuple):
 
 
 class Facts(NamedTuple):
-    """What a contender is and does, for the report."""
+    """What a contender is and does, for the report; ``besides`` is what it does now and then, not
+    while it was measured."""
 
     version: str
     balances: str
     encryption: str
     identity: str
     redirection: str
+    besides: str = ""
 
 
 class Contender(NamedTuple):
     """A site that is set up. ``target`` is what a client dials for a service, by its name, maybe
-    several with commas; ``check`` raises Failed when traffic did not go the way it should."""
+    several with commas; ``works`` use ``idle`` CPUs while nothing happens; ``check`` raises Failed
+    when traffic did not go the way it should."""
 
     site: Site
     target: Callable[[str], str]
@@ -47,12 +50,14 @@ class Contender(NamedTuple):
     facts: Facts
     udp: bool = True
     check: Callable[[], None] = lambda: None
+    idle: float = 0.0
 
     def way(self, service: str) -> Way:
         """From its clients to a service."""
         places = tuple(one.place for one in self.site.clients)
         target = self.target(service)
-        return Way(self.site.name, places, target, self.site.server_group, self.works)
+        servers = self.site.server_group
+        return Way(self.site.name, places, target, servers, self.works, self.idle)
 
 
 def missing(path: Path | None) -> str:

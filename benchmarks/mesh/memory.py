@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks import _agent, _envoy, _nft, dataset
+from benchmarks._charged import charged, group
 from benchmarks._server import Server
 from benchmarks._stage import Place, end, listening, settle
 
@@ -19,21 +20,33 @@ if TYPE_CHECKING:
 SIZES = (0, 1000, 10_000, 100_000)
 QUICK_SIZES = (0, 1000)
 MIB = 1 << 20
-ENVOY_MOST = 10_000  # 5,000 clusters take it a minute and a gigabyte
+LONG = 120.0  # seconds: 5,000 clusters take Envoy some
 
 
 def measure(stage: Stage, sizes: tuple[int, ...]) -> list[dict[str, Any]]:
-    """One row for each contender with a process and each size. Raises Failed."""
+    """One row for each contender that holds a mesh, and each size. Raises Failed."""
     rows = []
     for size in sizes:
         rows.append(_row("kmesh", size, *_kmesh(stage, size)))
-        if size <= ENVOY_MOST and _envoy.binary() is not None:
+        if (rules := _nftables(stage, size)) is not None:
+            rows.append(_row("nft, each pod", size, 0, rules))
+        if _envoy.binary() is not None:
             rows.append(_row("envoy, each proxy", size, *_one_envoy(stage, size)))
     return rows
 
 
-def _row(way: str, size: int, process: int, maps: int) -> dict[str, Any]:
-    return {"way": way, "workloads": size, "process_mib": process / MIB, "maps_mib": maps / MIB}
+def _row(way: str, size: int, process: int, kernel: int) -> dict[str, Any]:
+    return {"way": way, "workloads": size, "process_mib": process / MIB, "kernel_mib": kernel / MIB}
+
+
+def _nftables(stage: Stage, size: int) -> int | None:
+    """Bytes of the kernel for the rules in one namespace; None where nobody counts them."""
+    with group(stage) as counting:
+        if counting is None:
+            return None
+        place = Place(stage.namespace(), counting)
+        stage.run(["nft", "-f", "-"], place, _nft.dnat(_services(size)))
+        return charged(counting)
 
 
 def _kmesh(stage: Stage, size: int) -> tuple[int, int]:
@@ -54,7 +67,7 @@ def _one_envoy(stage: Stage, size: int) -> tuple[int, int]:
     assert program is not None
     netns = stage.namespace()
     process = stage.start(_envoy.command(program, path), Place(netns, cgroup))
-    listening(process.pid, _nft.OUTBOUND_PORT)
+    listening(process.pid, _nft.OUTBOUND_PORT, LONG)
     settle([cgroup])
     time.sleep(0.5)  # its threads give back what starting took
     found = resident(process.pid)
@@ -65,13 +78,16 @@ def _one_envoy(stage: Stage, size: int) -> tuple[int, int]:
 
 def config(size: int) -> dict[str, Any]:
     """Envoy with the services and endpoints of a mesh of so many workloads."""
-    services = size // dataset.ENDPOINTS
-    names = {(_dotted(dataset.service_address(i)), 80): f"service-{i}" for i in range(services)}
-    clusters = [
-        _envoy.static(name, list(_endpoints(index))) for index, name in enumerate(names.values())
-    ]
+    names = {key: f"service-{index}" for index, key in enumerate(_services(size))}
+    clusters = [_envoy.static(names[key], found) for key, found in _services(size).items()]
     listener = _envoy.captured("", _nft.OUTBOUND_PORT, names, _envoy.PASS)
     return _envoy.bootstrap([listener], [*clusters, _envoy.original(_envoy.PASS)])
+
+
+def _services(size: int) -> dict[_nft.Key, list[str]]:
+    """The endpoints of each service of a mesh of so many workloads."""
+    return {(_dotted(dataset.service_address(index)), 80): list(_endpoints(index))
+            for index in range(size // dataset.ENDPOINTS)}  # fmt: skip
 
 
 def _endpoints(service: int) -> Iterator[str]:

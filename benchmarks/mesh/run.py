@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks import _load
 from benchmarks._load import Load
-from benchmarks._stage import Failed
-from benchmarks._turns import Cell, Turn, kept, row, slice_of, turn
-from benchmarks.mesh import ours, proxies, site, tools, upstream, ztunnel
+from benchmarks._stage import Failed, settle, used_us
+from benchmarks._turns import Cell, foreign_s, slice_of
+from benchmarks.mesh import beside, ours, proxies, site, tools, upstream, ztunnel
+from benchmarks.mesh.beside import AGAIN, DIRECT, OURS, Seen, Slice
 from benchmarks.mesh.contend import Contender, Options, direct, nftables
 
 if TYPE_CHECKING:
@@ -21,11 +22,11 @@ if TYPE_CHECKING:
     from benchmarks._stage import Stage
     from benchmarks.mesh.scenarios import Case, Plan
 
-DIRECT, AGAIN, UPSTREAM = "direct", "direct 2", "upstream"
+UPSTREAM = "upstream"
 MAKERS: dict[str, tuple[Any, bool]] = {
     DIRECT: (direct, False),
     AGAIN: (direct, False),
-    "kmesh": (ours.kmesh, False),
+    OURS: (ours.kmesh, False),
     "nft": (nftables, True),
     "envoy-sidecar": (proxies.sidecars, True),
     "envoy-node": (proxies.node, True),
@@ -85,9 +86,21 @@ class Show:
                     self.missing[name] = str(failed)
                     self.contenders.pop(name, None)
 
-    def turns(self, cases: Sequence[Case]) -> dict[Case, list[Turn]]:
-        """Every case once, then every case again; each time in another order of contenders."""
-        found: dict[Case, list[Turn]] = {case: [] for case in cases}
+    def rest(self, seconds: float) -> None:
+        """Find out what the contenders use while nothing happens."""
+        groups = [group for one in self.contenders.values() for group in one.works]
+        settle(groups)
+        before, start = {group: used_us(group) for group in groups}, time.monotonic()
+        time.sleep(seconds)
+        cpus = 1e6 * (time.monotonic() - start)
+        for name, one in self.contenders.items():
+            idle = sum(used_us(group) - before[group] for group in one.works) / cpus
+            self.contenders[name] = one._replace(idle=idle)
+
+    def turns(self, cases: Sequence[Case]) -> dict[Case, list[Seen]]:
+        """Every case for some cycles, then every case again, so that a disturbance does not meet
+        one case alone."""
+        found: dict[Case, list[Seen]] = {case: [] for case in cases}
         dice = random.Random(1)
         for number in range(self.plan.rounds):
             start = time.monotonic()
@@ -95,15 +108,29 @@ class Show:
                 if case.tool and number >= self.plan.tool_rounds:
                     continue
                 names = [name for name in self.contenders if self._takes_part(name, case)]
-                found[case].append(turn(self.stage, names, partial(self._slice, case), dice))
+                found[case] += self._cycles(case, names, number, dice)
             say(f"round {number + 1} of {self.plan.rounds}: {time.monotonic() - start:.0f} s")
         return found
+
+    def _cycles(
+        self, case: Case, names: Sequence[str], number: int, dice: random.Random
+    ) -> list[Seen]:
+        cycles = self.plan.goal_cycles if case.goal else 1
+        others = [name for name in names if name != DIRECT]
+        order = beside.order(others, cycles, self.plan.seldom, dice)
+        seen = beside.between(order, partial(self._slice, case))
+        return [one._replace(cycle=number * cycles + one.cycle) for one in seen]
 
     def _takes_part(self, name: str, case: Case) -> bool:
         able = self.contenders[name].udp or not case.udp
         return able and (name, case) not in self.failed
 
-    def _slice(self, case: Case, name: str) -> Cell | None:
+    def _slice(self, case: Case, name: str) -> Slice:
+        start, busy = time.monotonic(), foreign_s(self.stage)
+        cell = None if (name, case) in self.failed else self._cell(case, name)
+        return Slice(cell, time.monotonic() - start, foreign_s(self.stage) - busy)
+
+    def _cell(self, case: Case, name: str) -> Cell | None:
         way = self.contenders[name].way(case.service)
         try:
             if case.tool:
@@ -117,16 +144,13 @@ class Show:
             return None
 
 
-def rows(found: dict[Case, list[Turn]], names: Sequence[str]) -> list[dict[str, Any]]:
+def rows(found: dict[Case, list[Seen]], names: Sequence[str]) -> list[dict[str, Any]]:
     """One row for each case and contender."""
-    made = []
-    for case, turns in found.items():
-        for name in names:
-            had = [one for one in turns if name in one.cells]
-            if had:
-                head = {"scenario": case.scenario, "case": case.name}
-                made.append(head | row(kept(had), name, DIRECT))
-    return made
+    return [
+        {"scenario": case.scenario, "case": case.name} | row
+        for case, seen in found.items()
+        for row in beside.rows(seen, names)
+    ]
 
 
 def say(text: str) -> None:

@@ -13,24 +13,29 @@ BIG = 64 << 10
 
 
 class Plan(NamedTuple):
-    """How much: turns of a scenario, of one that uses other tools, and milliseconds of a slice."""
+    """How much: rounds of all cases, and of those with other tools; cycles in a round of a case
+    that a goal is about, every ``seldom``-th of them with all contenders; milliseconds of a slice;
+    seconds of rest, in which an agent gathers its counters some times."""
 
     rounds: int
     tool_rounds: int
+    goal_cycles: int
+    seldom: int
     slice_ms: int
+    idle_s: float
     clients: int
     services: int
     endpoints: int
 
 
-FULL = Plan(12, 4, 250, 2, 5000, 20)
-QUICK = Plan(1, 1, 60, 2, 50, 5)
+FULL = Plan(6, 3, 15, 3, 120, 20.0, 2, 5000, 20)
+QUICK = Plan(1, 1, 2, 2, 60, 0.5, 2, 50, 5)
 
 
 class Case(NamedTuple):
     """One row of the result. ``loads`` start at the same time, from one client namespace after
     the other; latencies are those of the first ``watched`` of them, 0 is all. With a ``tool`` a
-    program of somebody else makes the load instead."""
+    program of somebody else makes the load instead. A ``goal`` is about it: many slices."""
 
     scenario: str
     name: str
@@ -39,6 +44,7 @@ class Case(NamedTuple):
     watched: int = 0
     udp: bool = False
     tool: str = ""
+    goal: bool = False
 
 
 def spread(load: Load, clients: int) -> tuple[Load, ...]:
@@ -56,17 +62,19 @@ def spread(load: Load, clients: int) -> tuple[Load, ...]:
 def long(plan: Plan) -> list[Case]:
     """64 bytes there and back on connections that stay open."""
     return [
-        Case("long", f"{count} open", spread(Load("keep", count, plan.slice_ms), plan.clients))
+        Case("long", f"{count} open", spread(Load("keep", count, plan.slice_ms), plan.clients),
+             goal=True)
         for count in (1, 16, 64, 256)
-    ]
+    ]  # fmt: skip
 
 
 def short(plan: Plan) -> list[Case]:
     """Connect, 64 bytes there and back, close."""
     return [
-        Case("short", f"{count} at a time", spread(Load("short", count, plan.slice_ms), 2))
+        Case("short", f"{count} at a time", spread(Load("short", count, plan.slice_ms), 2),
+             goal=True)
         for count in (1, 64)
-    ]
+    ]  # fmt: skip
 
 
 def connect(plan: Plan) -> list[Case]:
@@ -80,7 +88,7 @@ def connect(plan: Plan) -> list[Case]:
 def qps(plan: Plan) -> list[Case]:
     """A fixed rate on 16 connections; time counts from when a request was due."""
     return [
-        Case("qps", f"{rate:,}/s", spread(Load("keep", 16, 2 * plan.slice_ms, qps=rate), 2))
+        Case("qps", f"{rate:,}/s", spread(Load("keep", 16, 4 * plan.slice_ms, qps=rate), 2))
         for rate in (500, 2000)
     ]
 
@@ -111,8 +119,8 @@ def hops(plan: Plan) -> list[Case]:
 
 def mixed(plan: Plan) -> list[Case]:
     """Small requests at a fixed rate beside large ones; latencies are those of the small."""
-    small = Load("keep", 5, 2 * plan.slice_ms, qps=1000)
-    big = Load("keep", 4, 2 * plan.slice_ms, sizes=(BIG,))
+    small = Load("keep", 5, 4 * plan.slice_ms, qps=1000)
+    big = Load("keep", 4, 4 * plan.slice_ms, sizes=(BIG,))
     return [Case("mixed", "64 B beside 64 KiB", (small, big), watched=1)]
 
 

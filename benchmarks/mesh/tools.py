@@ -6,12 +6,13 @@ import json
 import os
 import re
 import shutil
+import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from benchmarks import _stage
-from benchmarks._stage import Failed, cpu_us, listening, settle
-from benchmarks._turns import Cell
+from benchmarks._stage import Cpu, Failed, cpu_us, listening, settle
+from benchmarks._turns import Cell, costs
 from benchmarks.mesh.site import BULK_PORT
 
 if TYPE_CHECKING:
@@ -60,15 +61,17 @@ def measure(stage: Stage, way: Way, tool: str) -> Cell:
     assert place.cgroup is not None
     groups = [place.cgroup, way.servers, *way.works]
     target = way.targets.split(",")[0]
-    before = [cpu_us(one) for one in groups]
+    before, start = [cpu_us(one) for one in groups], time.monotonic()
     output = stage.run(COMMANDS[tool](target), place)
     settle(groups)
-    used = [sum(cpu_us(one)) - sum(start) for one, start in zip(groups, before, strict=True)]
+    used = [
+        Cpu(now.user - old.user, now.system - old.system)
+        for now, old in zip(map(cpu_us, groups), before, strict=True)
+    ]
+    parts = costs(*used, idle_us=1e6 * way.idle * (time.monotonic() - start))
     numbers: dict[str, float] = PARSERS[tool](output)
     # What streams has no operations: its CPU is that of a megabyte.
     count = numbers.get("operations") or numbers["bytes_per_s"] * SECONDS / 1e6
-    proxy = sum(used[2:])
-    parts = {"client_us": used[0], "server_us": used[1], "proxy_us": proxy, "cpu_us": sum(used)}
     return Cell(numbers | {name: value / count for name, value in parts.items()}, Counter())
 
 

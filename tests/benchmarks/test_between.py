@@ -6,8 +6,9 @@ from collections import Counter
 
 import pytest
 
-from benchmarks._between import MET, MISSED, OPEN, Slice, compared, middle, verdict
+from benchmarks._between import Slice, compared
 from benchmarks._stage import Failed
+from benchmarks._sure import MET, MISSED, OPEN, middle, verdict, verdict_most, worst
 
 CYCLE = ("off", "metrics", "off 2", "access log")
 
@@ -55,6 +56,21 @@ def test_a_goal_is_open_while_its_bound_is_within_the_noise(values: list[float],
     ratio = middle(values)
     assert ratio["low"] <= ratio["median"] <= ratio["high"]
     assert verdict(ratio, 0.97) == said
+    costs = middle([2 * 0.97 - value for value in values])
+    assert verdict_most(costs, 0.97) == said
+
+
+def test_few_values_conclude_nothing() -> None:
+    assert verdict(middle([2.0] * 5), 1.0) == OPEN
+    assert verdict(middle([2.0] * 6), 1.0) == MET
+    assert verdict_most(middle([0.5] * 5), 1.0) == OPEN
+    assert verdict_most(middle([0.5] * 6), 1.0) == MET
+
+
+def test_of_several_the_worst_counts() -> None:
+    assert worst([MET, OPEN, MISSED]) == MISSED
+    assert worst([OPEN, MET]) == OPEN
+    assert worst([MET, MET]) == MET
 
 
 def test_more_slices_are_closer_bounds() -> None:

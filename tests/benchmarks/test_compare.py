@@ -51,6 +51,16 @@ def test_noise_is_what_the_runs_measured(
     assert [one.verdict for one in compare.compare(before, after)] == verdicts
 
 
+def test_memory_is_compared_too() -> None:
+    def held(mib: float) -> dict[str, Any]:
+        row = {"way": "kmesh", "workloads": 1000, "process_mib": mib, "kernel_mib": 0.0}
+        return mesh(1.0) | {"memory": [row]}
+
+    changes = compare.compare(held(100), held(110))
+    assert [one.verdict for one in changes] == ["same", "same", "worse"]
+    assert changes[-1].name == "memory, 1,000 workloads: kmesh, process_mib"
+
+
 def scale(cpu: float, noise: float, p99: float = 5.0) -> dict[str, Any]:
     cold = {"cpu_s": cpu, "peak_rss_mib": 100.0, "map_mib": 20.0}
     events = {"churn 1,000/s": {"cpu_s": 1.0, "visible_ms": {"p99": p99}}}

@@ -125,6 +125,19 @@ def test_a_signal_leaves_nothing(
     assert not cgroup(process.pid).exists()
 
 
+def test_a_signal_in_the_midst_of_traffic_leaves_nothing(tmp_path: Path) -> None:
+    options = ("--contenders", "kmesh,nft", "--scenario", "long,hops", "--rounds", "1000")
+    with start("mesh", tmp_path, *options) as process:
+        clients = cgroup(process.pid) / "nft-pods/clients/cgroup.procs"
+        wait_for(lambda: process.poll() is not None or (clients.exists() and clients.read_text()))
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "stopped by SIGTERM" in errors
+    assert list(tmp_path.iterdir()) == []
+    assert not cgroup(process.pid).exists()
+
+
 def test_after_a_kill_nothing_runs_and_the_next_run_tidies(tmp_path: Path) -> None:
     process = start("connect", tmp_path)
     await_servers(process)

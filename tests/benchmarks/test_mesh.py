@@ -13,7 +13,7 @@ from benchmarks import _envoy, _nft
 from benchmarks._load import Load
 from benchmarks._stage import Failed, Place
 from benchmarks.mesh import __main__ as command
-from benchmarks.mesh import proxies, scenarios, site, tools
+from benchmarks.mesh import memory, proxies, scenarios, site, tools
 from benchmarks.mesh.scenarios import FULL, QUICK
 from benchmarks.mesh.site import Pod, Site
 from tests.benchmarks.runs import whole
@@ -189,7 +189,7 @@ def test_unknown_names_are_refused_with_the_known_ones(
 @root
 @pytest.mark.e2e
 def test_a_small_run(tmp_path: Path) -> None:
-    options = ("--contenders", "kmesh", "--scenario", "connect,qps,mixed,udp")
+    options = ("--contenders", "kmesh", "--scenario", "connect,qps,mixed,udp", "--memory")
     found, output = whole("mesh", tmp_path, *options)
     assert found["missing"] == {}
     assert set(found["contenders"]) == {"direct", "kmesh"}
@@ -201,5 +201,15 @@ def test_a_small_run(tmp_path: Path) -> None:
         assert row["cpu_us"] > 0
         assert (row["proxy_us"] > 0) <= (way == "kmesh")
         assert way in output
+    held = {(row["way"], row["workloads"]): row for row in found["memory"]}
+    for size in memory.QUICK_SIZES:
+        assert held["kmesh", size]["process_mib"] > 0 < held["kmesh", size]["kernel_mib"]
+        if _envoy.binary() is not None:
+            assert held["envoy, each proxy", size]["process_mib"] > 0
+    if ("nft, each pod", 0) in held:  # where the kernel counts
+        few, many = (held["nft, each pod", size]["kernel_mib"] for size in memory.QUICK_SIZES)
+        assert few < many
+    assert found["contenders"]["kmesh"]["idle"] > 0
+    assert "an audit once a minute" in found["contenders"]["kmesh"]["besides"]
     fixed = rows["qps", "500/s", "kmesh"]
     assert fixed["rate"] == pytest.approx(500, rel=0.5)

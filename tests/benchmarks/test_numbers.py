@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from benchmarks import _load, _turns
 from benchmarks._load import Found, Load
+from benchmarks._stage import Cpu
 
 NANOSECONDS = st.integers(0, 2**40)
 
@@ -78,20 +79,30 @@ def turn(direct: float, other: float, others: float = 0.0) -> _turns.Turn:
 
 def test_a_cell_adds_up_the_cpu_of_everybody() -> None:
     all_of, seen = found({10: 4}), found({10: 1})
-    numbers = _turns.cell(all_of, seen, (4.0, 4.0), (8.0, 0.0), (0.0, 4.0)).numbers
+    client, servers, works = Cpu(40, 80), Cpu(4, 4), (Cpu(8, 0), Cpu(0, 4))
+    numbers = _turns.cell(all_of, seen, _turns.costs(client, servers, *works)).numbers
     assert numbers["client_us"] == 30
     assert numbers["server_us"] == 2
-    assert (numbers["proxy_user_us"], numbers["proxy_system_us"]) == (2, 1)
+    assert (numbers["proxy_us"], numbers["idle_us"]) == (3, 0)
     assert numbers["cpu_us"] == 30 + 2 + 3
     assert numbers["system_us"] == 20 + 1 + 1
     assert numbers["rate"] == 1
     assert numbers["bytes_per_s"] == 256
 
 
+def test_what_would_have_been_used_anyway_is_told_apart() -> None:
+    """The time's, not the requests'; never more than was used."""
+    client, servers, agent = Cpu(40, 80), Cpu(4, 4), Cpu(8, 4)
+    parts = _turns.costs(client, servers, agent, idle_us=5.0)
+    assert (parts["proxy_us"], parts["idle_us"], parts["cpu_us"]) == (7, 5, 135)
+    parts = _turns.costs(client, servers, agent, idle_us=50.0)
+    assert (parts["proxy_us"], parts["idle_us"], parts["cpu_us"]) == (0, 12, 128)
+
+
 def test_ratios_are_those_of_one_turn() -> None:
     # Twice as fast in either turn, while the machine was five times slower in the second.
     row = _turns.row([turn(1000, 2000), turn(200, 400)], "other", "direct")
-    assert row["rate_ratio"] == {"median": 2.0, "low": 2.0, "high": 2.0}
+    assert row["rate_ratio"] == {"median": 2.0, "low": 2.0, "high": 2.0, "values": 2}
     assert row["rate"] == 1200
     assert row["samples"] == 2
     assert row["p50_us"] == _load.bucket_us(200)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 import threading
 from pathlib import Path
 
@@ -114,6 +115,15 @@ def test_without_a_binary_the_command_says_so(
         command.parse(options)
     assert refused.value.code == 2
     assert why in capsys.readouterr().err
+
+
+def test_whose_binary_is_given_takes_part(capsys: pytest.CaptureFixture[str]) -> None:
+    assert set(command.parse([]).contenders) == set(command.DEFAULT)
+    made = command.parse(["--ztunnel", sys.executable, "--kmesh", sys.executable]).contenders
+    assert set(made) == {*command.DEFAULT, *ztunnel.MAKERS, "upstream"}
+    with pytest.raises(SystemExit):
+        command.parse(["--contenders", "kmesh", "--ztunnel", sys.executable])
+    assert "--ztunnel: nobody uses it: add ztunnel or" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="namespaces, mounts and BPF need root")
