@@ -1,6 +1,6 @@
 """What a dump of 100,000 workloads costs, how long it holds the loop up, what it needs in memory.
 
-    python -m benchmarks.dumps [--workloads N] [--repeat N] [--quick]
+    python -m benchmarks.dumps [--workloads N] [--repeat N] [--only WAY]... [--quick]
 
 A whole agent as users run it, asked over its socket by this process: what else runs in it belongs
 to the stalls that its own watcher of the loop tells. Beside it the same objects are made from the
@@ -31,7 +31,7 @@ from kmesh.wire.mesh import Mesh
 from kmesh.wire.parts import Parts
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from benchmarks._agent import Agent
     from kmesh.core.model import Resource
@@ -135,11 +135,11 @@ def middle(runs: list[dict[str, float]]) -> dict[str, float]:
     return found | {name: max(run[name] for run in runs) for name in ("stall_ms", "stall_cpu_ms")}
 
 
-def everything(stage: Stage, workloads: int, repeat: int) -> dict[str, Any]:
-    """Every way of asking one agent."""
+def everything(stage: Stage, workloads: int, repeat: int, ways: Iterable[str]) -> dict[str, Any]:
+    """These ways of asking one agent."""
     put = _scale.large(workloads, workloads // dataset.ENDPOINTS)
     with _scale.world(stage, "dumps", put, {}) as one:
-        found = {way: measure(one.agent, way, repeat) for way in WAYS}
+        found = {way: measure(one.agent, way, repeat) for way in ways}
     return {"workloads": workloads, "dumps": found, "at_once": at_once(workloads, repeat)}
 
 
@@ -163,6 +163,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--workloads", type=int, default=100_000)
     parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--only", action="append", choices=list(WAYS), help="may come more often")
     parser.add_argument("--quick", action="store_true", help="2,000 workloads, once")
     args = parser.parse_args()
     privately("benchmarks.dumps")
@@ -170,7 +171,7 @@ def main() -> None:
     interrupts = Interrupts()
     try:
         with interrupts.raised(), Stage(interrupts.held) as stage:
-            results = everything(stage, count, repeat)
+            results = everything(stage, count, repeat, args.only or WAYS)
     except Interrupted as signal:
         sys.exit(f"stopped by {signal}; everything was removed")
     show(results)

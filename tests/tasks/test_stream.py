@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from contextlib import asynccontextmanager
 from itertools import repeat
 from types import SimpleNamespace
@@ -114,6 +116,35 @@ async def test_others_get_their_turn_meanwhile(tmp_path: Path) -> None:
         async with session.get("http://k/") as response:
             assert set(await response.read()) == {ord("x")}
         tasks.cancel_scope.cancel()
+
+
+@anyio_test
+@pytest.mark.parametrize("anyio_backend", [("asyncio", {"use_uvloop": True})])
+async def test_who_was_to_be_woken_during_a_slice_comes_before_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(stream, "PART", 1)  # a piece is a slice
+    woken: list[int] = []
+    made = 0
+
+    def pieces() -> Iterator[bytes]:
+        nonlocal made
+        while made < 5:
+            made += 1
+            end = time.monotonic() + 0.01
+            while made == 2 and time.monotonic() < end:
+                pass
+            yield b"x"
+
+    async def wait() -> None:
+        await asyncio.sleep(0.005)
+        woken.append(made)
+
+    async with anyio.create_task_group() as tasks:
+        async for _ in stream._sliced(pieces()):
+            if made == 1:
+                tasks.start_soon(wait)
+    assert woken == [2]
 
 
 @anyio_test

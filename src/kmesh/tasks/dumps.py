@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 WRONG_MODE = b"\tInvalid Client Mode\n"
 NO_CONNECTIONS = b'{"inbound":[],"outbound":[]}'
-AT_ONCE = 128  # endpoints of a service in one piece
+AT_ONCE = 32  # endpoints of a service in one piece
 TABLES = (
     (Workload, ("NAME", "NAMESPACE", "ADDRESSES", "PROTOCOL", "STATUS")),
     (Service, ("NAME", "NAMESPACE", "HOSTNAME", "VIPS")),

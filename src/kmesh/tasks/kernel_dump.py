@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 TABLES = ("km_vip", "km_slot", "km_guard")
-PIECE = 1024
+PIECE = 256  # names or rows of a table
 NUMBER = 4  # bytes
 PARTS = 64
 RECORDS = ("ADDRESS", "PORT", "VIEW", "SERVICE", "ACTION", "REASON", "ENDPOINTS", "DIFFERS")
@@ -260,9 +260,11 @@ def routes(context: Context) -> list[web.RouteDef]:
             for fd in fds:
                 stack.callback(os.close, fd)
             source = Source(
-                lambda: lib.rows(fds[0]), lambda key: lib.lookup(fds[0], key, VIP_SIZE),
-                memory(fds[1]), lambda key: lib.lookup(fds[2], key, GUARD_SIZE),
-            )  # fmt: skip
+                lambda: lib.rows(fds[0], batch=PIECE),
+                lambda key: lib.lookup(fds[0], key, VIP_SIZE),
+                memory(fds[1]),
+                lambda key: lib.lookup(fds[2], key, GUARD_SIZE),
+            )
             made = KernelDump(context.writer.steering, source, wanted)
             try:
                 if wanted.table:

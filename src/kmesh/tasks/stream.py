@@ -80,6 +80,8 @@ async def _sliced(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
         if size >= PART or not more:
             yield b"".join(waits)
             waits, size = [], 0
+        # Twice: who was woken during the slice waits in line behind what comes first.
+        await anyio.lowlevel.checkpoint()
         await anyio.lowlevel.checkpoint()
 
 

@@ -118,7 +118,8 @@ class Everything(Mapping[str, Resource]):
         return name in self._rest or name in self._mesh.workloads
 
     def __iter__(self) -> Iterator[str]:
-        return chain(list(self._rest), self._mesh.names())
+        # Of a tuple of texts the garbage collector takes one look; of a list, one each time.
+        return chain(tuple(self._rest), self._mesh.names())
 
     def __len__(self) -> int:
         return len(self._rest) + len(self._mesh.workloads)
