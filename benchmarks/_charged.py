@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from benchmarks._stage import Stage
 
 OLD = Path("/sys/fs/cgroup/memory")  # where cgroup 1 is mounted
-USED = ("memory.current", "memory.usage_in_bytes")
+OLD_FILE = "memory.kmem.usage_in_bytes"
 
 
 @contextmanager
@@ -35,15 +35,18 @@ def group(stage: Stage) -> Iterator[Path | None]:
 
 
 def charged(path: Path) -> int:
-    """Bytes that a cgroup is charged with."""
-    return next(int((path / name).read_text()) for name in USED if (path / name).exists())
+    """Bytes of kernel memory that a cgroup is charged with; files that it read do not count."""
+    if (path / OLD_FILE).exists():
+        return int((path / OLD_FILE).read_text())
+    rows = dict(line.split() for line in (path / "memory.stat").read_text().splitlines())
+    return int(rows.get("kernel", rows["slab"]))  # older kernels do not add up
 
 
 def _root(stage: Stage) -> Path | None:
     if "memory" in (stage.cgroups / "cgroup.controllers").read_text().split():
         (stage.cgroups / "cgroup.subtree_control").write_text("+memory")
         return stage.cgroups
-    if not (OLD / "memory.usage_in_bytes").exists():
+    if not (OLD / OLD_FILE).exists():
         return None
     for left in OLD.glob(f"{PREFIX}*"):  # of a run that was killed
         if not Path(f"/proc/{left.name.removeprefix(PREFIX)}").exists():

@@ -26,10 +26,10 @@ class Goal(NamedTuple):
 
 def of_mesh(results: Json) -> list[Goal]:
     """Traffic and connections, case by case."""
-    rows = results["rows"]
+    rows, bursts = results["rows"], results["bursts"]
     found = [
-        *_direct("requests on connections", rows, "long", 0.97),
-        *_direct("short connections", rows, "short", 0.90),
+        *_direct("requests on open connections", bursts, "long", 0.97),
+        *_direct("short connections", bursts, "short", 0.90),
     ]
     for proxy in PROXIES:
         for scenario in ("long", "short"):

@@ -57,7 +57,8 @@ def measures(results: Json) -> dict[str, Measure]:
     rows = results.get("rows") or results.get("load")
     if not rows:
         raise Unlike("no run of mesh, connect or scale")
-    return dict([*_ways(rows), *_memory(results.get("memory", ()))])
+    bursts = ((f"bursts, {name}", one) for name, one in _ways(results.get("bursts", ())))
+    return dict([*_ways(rows), *bursts, *_memory(results.get("memory", ()))])
 
 
 def _ways(rows: Iterable[Json]) -> Iterator[tuple[str, Measure]]:
@@ -71,6 +72,8 @@ def _ways(rows: Iterable[Json]) -> Iterator[tuple[str, Measure]]:
                 continue
             for field, more in (("rate", True), ("cpu_us", False)):
                 ratio = f"{field}_ratio"
+                if ratio not in row:
+                    continue
                 noise = _half(row[ratio]) + _distance(ways.get(AGAIN), ratio)
                 name = f"{case}: {way}, {field.removesuffix('_us')} x direct"
                 yield name, Measure(row[ratio]["median"], noise, more)

@@ -10,6 +10,9 @@
  * be sent; 0 asks again as soon as the answer is there. TARGETS are HOST:PORT,HOST:PORT and taken
  * in turn. A load ends by itself, and with its parent. Latencies come as a histogram: 128 buckets
  * for each power of two of nanoseconds, so at most 1 % off. In FILE it can be seen growing.
+ *
+ * With 0 MS it says "ready" and then makes a burst of as many requests as each line of standard input
+ * says, on the same connections, and answers with the nanoseconds that it took.
  */
 #include "common.h"
 
@@ -37,8 +40,8 @@ static char buffer[ROOM];
 static struct connection all[MOST_CONNECTIONS];
 static struct sockaddr_in targets[MOST];
 static uint32_t sizes[MOST], target_count, size_count, asked, turn;
-static uint64_t done, lost, bytes, interval, first, until;
-static int epoll, connections;
+static uint64_t done, lost, bytes, interval, first, until, burst;
+static int epoll, connections, busy;
 static enum kind kind;
 static uint32_t own[BUCKETS], *buckets = own;
 
@@ -47,6 +50,11 @@ static uint32_t bucket(uint64_t ns)
 	int power = ns < 256 ? 0 : 56 - __builtin_clzll(ns);
 
 	return power * 128 + (ns >> power);
+}
+
+static int more(void)
+{
+	return burst ? asked < burst : now() < until;
 }
 
 /* A connection for each request is reset: thousands of closes a second must not fill TIME_WAIT. */
@@ -129,7 +137,7 @@ static void one_at_a_time(void)
 		count(start, kind == CONNECT ? 0 : size);
 		if (kind != KEEP)
 			close(c->fd);
-	} while (now() < until);
+	} while (more());
 }
 
 static void begin(struct connection *c, uint64_t due);
@@ -138,9 +146,10 @@ static void finish(struct connection *c)
 {
 	count(c->due, kind == CONNECT ? 0 : c->size);
 	c->busy = 0;
+	busy--;
 	if (kind == SHORT || kind == CONNECT)
 		close(c->fd);
-	if (!interval && now() < until)
+	if (!interval && more())
 		begin(c, now());
 }
 
@@ -179,6 +188,7 @@ static void begin(struct connection *c, uint64_t due)
 	c->sent = c->got = 0;
 	c->due = due;
 	c->busy = 1;
+	busy++;
 	if (kind == KEEP || kind == UDP) {
 		put(c);
 		return;
@@ -241,31 +251,27 @@ static void give_up_lost_datagrams(void)
 			continue;
 		lost++;
 		all[i].busy = 0;
+		busy--;
 		close(all[i].fd); /* a late answer must not be taken for the next one's */
 		open_kept(&all[i], O_NONBLOCK);
 		watch(epoll, all[i].fd, EPOLLIN | EPOLLOUT | EPOLLET, i);
-		if (!interval && now() < until)
+		if (!interval && more())
 			begin(&all[i], now());
 	}
 }
 
 static int pending(void)
 {
-	if (interval && first + asked * interval < until)
-		return 1;
-	for (int i = 0; i < connections; i++)
-		if (all[i].busy)
-			return 1;
-	return 0;
+	return busy || (interval && first + asked * interval < until);
 }
 
 static void many_at_a_time(void)
 {
 	struct epoll_event events[256];
 
-	for (int i = 0; i < connections && !interval; i++)
+	for (int i = 0; i < connections && !interval && more(); i++)
 		begin(&all[i], now());
-	while (now() < until || pending()) {
+	while (more() || pending()) {
 		uint64_t wait = schedule();
 		struct timespec most = { .tv_sec = wait / NS, .tv_nsec = wait % NS };
 		int found = epoll_pwait2(epoll, events, 256, &most, NULL);
@@ -321,6 +327,8 @@ static int parse_run(char **argv)
 		if (!sizes[i] || sizes[i] > ROOM)
 			return -1;
 	interval = atoi(argv[4]) ? NS / atoi(argv[4]) : 0;
+	if (interval && !atoi(argv[2]))
+		return -1;
 	return connections < 1 || connections > MOST_CONNECTIONS || !size_count || !target_count;
 }
 
@@ -344,6 +352,22 @@ static int small(void)
 	return connections == 1 && !interval && kind != UDP;
 }
 
+static void bursts(void (*work)(void))
+{
+	char line[32];
+
+	puts("ready");
+	while (!fflush(stdout) && fgets(line, sizeof(line), stdin)) {
+		burst = strtoul(line, NULL, 10);
+		asked = 0;
+		first = now();
+		until = first + PATIENCE * NS;
+		if (burst)
+			work();
+		printf("%lu\n", now() - first);
+	}
+}
+
 static int run(char **argv)
 {
 	struct rusage before;
@@ -358,6 +382,10 @@ static int run(char **argv)
 		open_kept(&all[i], blocking ? 0 : O_NONBLOCK);
 		if (!blocking)
 			watch(epoll, all[i].fd, EPOLLIN | EPOLLOUT | EPOLLET, i);
+	}
+	if (!atoi(argv[2])) {
+		bursts(blocking ? one_at_a_time : many_at_a_time);
+		return 0;
 	}
 	getrusage(RUSAGE_SELF, &before);
 	first = now();

@@ -18,7 +18,7 @@ from typing import Any
 from benchmarks import harness
 from benchmarks._goals import PROXIES
 from benchmarks._stage import Failed, Stage, privately
-from benchmarks.mesh import contend, memory, report, scenarios, tools, ztunnel
+from benchmarks.mesh import bursts, contend, memory, report, scenarios, tools, ztunnel
 from benchmarks.mesh.beside import AGAIN, DIRECT, OURS
 from benchmarks.mesh.contend import Options
 from benchmarks.mesh.run import MAKERS, UPSTREAM, Show, rows
@@ -57,6 +57,7 @@ def everything(
         "tools": {name: tools.version(name) for name in tools.needed(chosen)
                   if name not in missing},
         "rows": found,
+        "bursts": bursts.rows(show.openings),
         "memory": held,
         "missing": missing | show.missing | failed,
     }  # fmt: skip

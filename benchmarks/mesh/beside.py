@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
 DIRECT, AGAIN, OURS = "direct", "direct 2", "kmesh"
-OFTEN = (OURS, AGAIN)  # whom goals are about that are near
 FIELDS = ("rate", "cpu_us")
 
 
@@ -39,14 +38,10 @@ class Seen(NamedTuple):
     turn: Turn
 
 
-def order(
-    names: Sequence[str], cycles: int, seldom: int, dice: random.Random
-) -> Iterator[tuple[int, str]]:
-    """(cycle, contender) of slice after slice: in each cycle those of ``OFTEN``, in every
-    ``seldom``-th everybody, as the dice say."""
+def order(names: Sequence[str], cycles: int, dice: random.Random) -> Iterator[tuple[int, str]]:
+    """(cycle, contender) of slice after slice: everybody in each cycle, as the dice say."""
     for cycle in range(cycles):
-        taking = [name for name in names if not cycle % seldom or name in OFTEN]
-        for name in dice.sample(taking, len(taking)):
+        for name in dice.sample(names, len(names)):
             yield cycle, name
 
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from benchmarks import _load
 from benchmarks._load import Load
 from benchmarks._stage import Failed, settle, used_us
-from benchmarks._turns import Cell, foreign_s, slice_of
-from benchmarks.mesh import beside, ours, proxies, site, tools, upstream, ztunnel
+from benchmarks._turns import Cell, Turn, foreign_s, slice_of
+from benchmarks.mesh import beside, bursts, ours, proxies, site, tools, upstream, ztunnel
 from benchmarks.mesh.beside import AGAIN, DIRECT, OURS, Seen, Slice
 from benchmarks.mesh.contend import Contender, Options, direct, nftables
 
@@ -45,6 +45,7 @@ class Show:
         self.contenders: dict[str, Contender] = {}
         self.missing: dict[str, str] = {}
         self.failed: dict[tuple[str, Case], str] = {}
+        self.openings: dict[Case, list[Turn]] = {}
 
     def set_up(self, names: Sequence[str], clients: int, *, bulk: bool) -> None:
         """Make the contenders one after the other."""
@@ -109,21 +110,35 @@ class Show:
                     continue
                 names = [name for name in self.contenders if self._takes_part(name, case)]
                 found[case] += self._cycles(case, names, number, dice)
+                if case.burst:
+                    self._bursts(case, dice)
             say(f"round {number + 1} of {self.plan.rounds}: {time.monotonic() - start:.0f} s")
         return found
 
     def _cycles(
         self, case: Case, names: Sequence[str], number: int, dice: random.Random
     ) -> list[Seen]:
-        cycles = self.plan.goal_cycles if case.goal else 1
+        cycles = self.plan.goal_cycles if case.burst else 1
         others = [name for name in names if name != DIRECT]
-        order = beside.order(others, cycles, self.plan.seldom, dice)
+        order = beside.order(others, cycles, dice)
         seen = beside.between(order, partial(self._slice, case))
         return [one._replace(cycle=number * cycles + one.cycle) for one in seen]
 
     def _takes_part(self, name: str, case: Case) -> bool:
         able = self.contenders[name].udp or not case.udp
         return able and (name, case) not in self.failed
+
+    def _bursts(self, case: Case, dice: random.Random) -> None:
+        ways = {name: self.contenders[name].way(case.service)
+                for name in bursts.WAYS if name in self.contenders}  # fmt: skip
+        if OURS not in ways:
+            return
+        try:
+            for _ in range(self.plan.openings):
+                found = bursts.opening(self.stage, ways, case, self.plan.burst_s, dice)
+                self.openings.setdefault(case, []).append(found)
+        except Failed as failed:
+            self.failed[f"bursts of {OURS}", case] = str(failed)
 
     def _slice(self, case: Case, name: str) -> Slice:
         start, busy = time.monotonic(), foreign_s(self.stage)

@@ -13,14 +13,16 @@ BIG = 64 << 10
 
 
 class Plan(NamedTuple):
-    """How much: rounds of all cases, and of those with other tools; cycles in a round of a case
-    that a goal is about, every ``seldom``-th of them with all contenders; milliseconds of a slice;
-    seconds of rest, in which an agent gathers its counters some times."""
+    """How much: rounds of all cases, and of those with other tools; in a round of a case that a
+    goal is about the cycles of all contenders, and how often connections are opened for bursts and
+    for how many seconds; milliseconds of a slice; seconds of rest, in which an agent gathers its
+    counters some times."""
 
     rounds: int
     tool_rounds: int
     goal_cycles: int
-    seldom: int
+    openings: int
+    burst_s: float
     slice_ms: int
     idle_s: float
     clients: int
@@ -28,14 +30,15 @@ class Plan(NamedTuple):
     endpoints: int
 
 
-FULL = Plan(6, 3, 15, 3, 120, 20.0, 2, 5000, 20)
-QUICK = Plan(1, 1, 2, 2, 60, 0.5, 2, 50, 5)
+FULL = Plan(6, 3, 6, 20, 0.2, 120, 20.0, 2, 5000, 20)
+QUICK = Plan(1, 1, 2, 2, 0.05, 60, 0.5, 2, 50, 5)
 
 
 class Case(NamedTuple):
     """One row of the result. ``loads`` start at the same time, from one client namespace after
     the other; latencies are those of the first ``watched`` of them, 0 is all. With a ``tool`` a
-    program of somebody else makes the load instead. A ``goal`` is about it: many slices."""
+    program of somebody else makes the load instead. What a goal is about is measured by bursts of
+    so many requests, too."""
 
     scenario: str
     name: str
@@ -44,7 +47,7 @@ class Case(NamedTuple):
     watched: int = 0
     udp: bool = False
     tool: str = ""
-    goal: bool = False
+    burst: int = 0
 
 
 def spread(load: Load, clients: int) -> tuple[Load, ...]:
@@ -63,8 +66,8 @@ def long(plan: Plan) -> list[Case]:
     """64 bytes there and back on connections that stay open."""
     return [
         Case("long", f"{count} open", spread(Load("keep", count, plan.slice_ms), plan.clients),
-             goal=True)
-        for count in (1, 16, 64, 256)
+             burst=requests)
+        for count, requests in ((1, 24), (16, 64), (64, 192), (256, 768))
     ]  # fmt: skip
 
 
@@ -72,8 +75,8 @@ def short(plan: Plan) -> list[Case]:
     """Connect, 64 bytes there and back, close."""
     return [
         Case("short", f"{count} at a time", spread(Load("short", count, plan.slice_ms), 2),
-             goal=True)
-        for count in (1, 64)
+             burst=requests)
+        for count, requests in ((1, 16), (64, 192))
     ]  # fmt: skip
 
 

@@ -51,6 +51,19 @@ def test_noise_is_what_the_runs_measured(
     assert [one.verdict for one in compare.compare(before, after)] == verdicts
 
 
+def test_bursts_are_compared_with_their_own_noise() -> None:
+    def near(rate: float, again: float) -> dict[str, Any]:
+        head = {"scenario": "long", "case": "1 open"}
+        ways = {"kmesh": ratio(rate), "direct 2": ratio(again)}
+        bursts = [head | {"way": way, "rate_ratio": one} for way, one in ways.items()]
+        return mesh(1.0, half=0.2) | {"bursts": bursts}
+
+    changes = compare.compare(near(1.0, 1.0), near(0.95, 1.0))
+    assert [one.verdict for one in changes] == ["same", "same", "worse"]
+    assert changes[-1].name == "bursts, long, 1 open: kmesh, rate x direct"
+    assert compare.compare(near(1.0, 1.0), near(0.95, 0.94))[-1].verdict == "same"
+
+
 def test_memory_is_compared_too() -> None:
     def held(mib: float) -> dict[str, Any]:
         row = {"way": "kmesh", "workloads": 1000, "process_mib": mib, "kernel_mib": 0.0}

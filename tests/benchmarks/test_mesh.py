@@ -189,7 +189,7 @@ def test_unknown_names_are_refused_with_the_known_ones(
 @root
 @pytest.mark.e2e
 def test_a_small_run(tmp_path: Path) -> None:
-    options = ("--contenders", "kmesh", "--scenario", "connect,qps,mixed,udp", "--memory")
+    options = ("--contenders", "kmesh", "--scenario", "short,qps,mixed,udp", "--memory")
     found, output = whole("mesh", tmp_path, *options)
     assert found["missing"] == {}
     assert set(found["contenders"]) == {"direct", "kmesh"}
@@ -201,6 +201,9 @@ def test_a_small_run(tmp_path: Path) -> None:
         assert row["cpu_us"] > 0
         assert (row["proxy_us"] > 0) <= (way == "kmesh")
         assert way in output
+    near = {(row["case"], row["way"]): row["rate_ratio"] for row in found["bursts"]}
+    assert set(near) == {("1 at a time", "kmesh"), ("64 at a time", "kmesh")}
+    assert all(0 < one["low"] <= one["median"] <= one["high"] for one in near.values())
     held = {(row["way"], row["workloads"]): row for row in found["memory"]}
     for size in memory.QUICK_SIZES:
         assert held["kmesh", size]["process_mib"] > 0 < held["kmesh", size]["kernel_mib"]

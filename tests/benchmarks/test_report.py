@@ -47,16 +47,21 @@ def mesh(
     rows = [way(*case, name, *each) for case in CASES for name, each in numbers.items()]
     for row in rows:
         if row["way"] == "kmesh":
-            row["rate_ratio"] = ratio(kmesh, off)
             ratios = {"rate_ratio": ratio(proxy), "cpu_us_ratio": ratio(cost)}
             row["against"] = {"envoy-node": ratios}
         if row["way"] == "direct":
             ratios = {"rate_ratio": ratio(most), "cpu_us_ratio": ratio(1 / most)}
             row["against"] = {"envoy-node": ratios}
+    bursts = [
+        {"scenario": scenario, "case": case, "way": name, "rate_ratio": one, "others": 0.1}
+        for scenario, case in CASES[:2]
+        for name, one in (("kmesh", ratio(kmesh, off)), ("direct 2", ratio(0.99)))
+    ]
     return {
         "plan": {"rounds": 5, "tool_rounds": 2},
         "contenders": dict.fromkeys(numbers, facts | {"idle": 0.004, "besides": "an audit"}),
         "rows": rows,
+        "bursts": bursts,
         "memory": [{"way": "kmesh", "workloads": 1000, "process_mib": 50.0, "kernel_mib": 20.0}],
         "missing": {"hey": "hey is not installed"},
     }
@@ -142,7 +147,7 @@ def test_what_direct_itself_makes_is_said() -> None:
 
 
 def test_a_run_without_those_cases_says_so() -> None:
-    results = mesh() | {"rows": [way("qps", "2,000/s", "kmesh", 1.0, 1.0)]}
+    results = mesh() | {"rows": [way("qps", "2,000/s", "kmesh", 1.0, 1.0)], "bursts": []}
     assert [one.verdict for one in _goals.of_mesh(results)] == [ABSENT]
 
 
