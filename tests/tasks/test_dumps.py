@@ -31,7 +31,7 @@ from kmesh.tasks.filters import Asked
 from kmesh.tasks.kernel_dump import KernelDump, Source
 from kmesh.wire.discovery import Decoder, ResponseReader
 from kmesh.wire.gen.istio import workload as wds
-from kmesh.wire.held import HeldMesh
+from kmesh.wire.held import HeldMesh, passing
 from kmesh.wire.mesh import Mesh
 from kmesh.wire.parts import Parts
 from tests.core.meshes import WEB, service, workload
@@ -49,7 +49,7 @@ SERVICE = "ns/all.example"
 ALL = Asked(Chosen(), 10_000_000, False)
 SHAPES: dict[str, Callable[[Dumps, Asked], Iterator[bytes]]] = {
     "upstream": Dumps.upstream,
-    "ztunnel": Dumps.like_ztunnel,
+    "ztunnel": lambda dumps, wanted: dumps.like_ztunnel.pieces(wanted),
     "raw": Dumps.raw,
     "tables": Dumps.tables,
 }
@@ -177,7 +177,7 @@ def test_all_that_changed_since_a_revision_comes_in_pieces(
     meshes: dict[int, Dumps], shape: str
 ) -> None:
     changed = [
-        (meshes[count], ALL._replace(names=meshes[count]._changes.since(0)))
+        (meshes[count], ALL._replace(names=meshes[count]._rows.changes.since(0)))
         for count in (SMALL, LARGE)
     ]
     small, large = (largest(SHAPES[shape](*each)) for each in changed)
@@ -326,9 +326,10 @@ def test_the_kernel_s_table_for_people() -> None:
 
 def test_differences_come_in_pieces(meshes: dict[int, Dumps]) -> None:
     def steps(made: Dumps) -> Iterator[Any]:
-        store, index = made._context.writer.steering.store, SimpleNamespace(policies={})
-        steering = SimpleNamespace(store=store, guards=SimpleNamespace(index=index))
-        wanted = Wanted(made._held(Workload, Service), {}, {}, lambda: False)
+        store = made.like_ztunnel._context.writer.steering.store
+        guards = SimpleNamespace(index=SimpleNamespace(policies={}))
+        steering = SimpleNamespace(store=store, guards=guards)
+        wanted = Wanted(passing(made._rows._address, Workload, Service), {}, {}, lambda: False)
         return resources(cast("Steering", steering), wanted)
 
     small, large = (largest(steps(meshes[count])) for count in (LARGE, HUGE))

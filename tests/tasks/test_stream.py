@@ -23,6 +23,7 @@ from kmesh.core.events import ADDRESS
 from kmesh.core.model import Rejected, Resource, Workload
 from kmesh.core.views import Chosen
 from kmesh.tasks import dumps, stream
+from kmesh.tasks.dump_rows import DumpRows
 from kmesh.tasks.filters import Asked
 from kmesh.tasks.gate import GATE, Gate
 from kmesh.tasks.problems import problems
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
+    from kmesh.core.delta import Session
     from kmesh.tasks.admin_context import Context
 
 anyio_test = pytest.mark.anyio
@@ -203,9 +205,9 @@ def resources() -> dict[str, Resource]:
 async def test_what_goes_during_a_dump_is_not_in_it(tmp_path: Path) -> None:
     held = resources()
     session = SimpleNamespace(held=lambda kind: held if kind == ADDRESS else {}, changes=Changes())
-    made = dumps.Dumps(cast("Context", SimpleNamespace(session=session)))
+    made = DumpRows(cast("Session", session))
     wanted = Asked(Chosen(), 100, False)
-    rows = made._rows(Workload, wanted, lambda resource: resource.name.encode())
+    rows = made.made(Workload, wanted, lambda resource: resource.name.encode())
     assert next(rows) is None
     held.clear()
     assert [row for row in rows if row] == []
