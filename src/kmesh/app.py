@@ -27,6 +27,7 @@ from kmesh.core.delta import Session
 from kmesh.core.drain import Draining
 from kmesh.core.events import ADDRESS
 from kmesh.core.guard_status import GuardLimits
+from kmesh.core.guard_why import forbids
 from kmesh.core.labels import Labels
 from kmesh.core.segments import Segments
 from kmesh.core.steer import Steering
@@ -292,7 +293,7 @@ class App:
             await self._synced.wait()
 
     def _forbids(self, found: Found) -> bool:
-        return self.steering.forbids(found.remote, found.local, found.local_port)
+        return forbids(self.steering, found.remote, found.local, found.local_port)
 
     def _applied(self, applied: Applied) -> None:
         self.watch.lines.forget()

@@ -258,7 +258,7 @@ def test_a_failed_operation_keeps_the_old_row_and_is_retried_later(at: int) -> N
     assert (failure.attempts, failure.due) == (1, mesh.now + FIRST_RETRY)
     assert "injected fault" in failure.why
     assert mesh.steer.next_due() == mesh.now + FIRST_RETRY
-    assert mesh.steer.rejected() == {WEB: failure.why}
+    assert mesh.steer.frontends.rejected() == {WEB: failure.why}
     old, new = ({"10.1.0.1:8080", "10.1.0.2:8080"}, {"10.1.0.1:1", "10.1.0.2:1"})
     assert mesh.met() in (old, new)
     assert mesh.settle() == [], "not before its time"
@@ -344,7 +344,7 @@ def test_a_pod_that_cannot_be_enrolled_is_retried() -> None:
     mesh.steer.enrol(7, A.uid)
     mesh.settle()
     assert set(mesh.steer.failing) == {7}
-    assert mesh.steer.rejected() == {}, "no resource is to blame"
+    assert mesh.steer.frontends.rejected() == {}, "no resource is to blame"
     broken = False
     mesh.now += FIRST_RETRY
     mesh.settle()
@@ -384,13 +384,13 @@ def test_a_frontend_that_does_not_fit_is_refused_and_the_others_go_on() -> None:
     mesh.steer.start()
     with pytest.raises(Full):
         mesh.settle()
-    first = mesh.steer.first_dirty()
+    first = mesh.steer.frontends.first()
     assert first == (ADDR, 128)
     mesh.steer.fail(first, "too big", mesh.now)
     mesh.settle()
     assert mesh.met(ip=SECOND) == {"10.1.0.4:8080"}
     assert mesh.met() is Reason.NOT_MESH
-    assert mesh.steer.rejected() == {WEB: "too big"}
+    assert mesh.steer.frontends.rejected() == {WEB: "too big"}
     mesh.drop(*(w.uid for w in big[3:]))
     mesh.settle()
     assert mesh.met() is not Reason.NOT_MESH, "it fits now"

@@ -14,6 +14,7 @@ from kmesh.abi.layout import Reason, Switch
 from kmesh.bpf import lib
 from kmesh.core import addr
 from kmesh.core.commands import Op, Phase
+from kmesh.core.guard_why import forbids
 from kmesh.core.model import Action, Authorization, Match, PolicyScope, StringMatch
 from kmesh.tasks.ender import Ender
 from kmesh.tasks.evict import Evictor
@@ -367,7 +368,7 @@ def pod_evict(mesh: Mesh, pod: Namespace, way: str) -> None:
     evictor = Evictor(
         0.0,
         Ender(mesh.plane.iterate if way == "program" else lambda *_: False, mesh.plane.sockets),
-        lambda found: steering.forbids(found.remote, found.local, found.local_port),
+        lambda found: forbids(steering, found.remote, found.local, found.local_port),
     )
     anyio.run(evictor.look, pod.cookie)
     assert evictor.statistics().failures == 0

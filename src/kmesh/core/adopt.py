@@ -8,15 +8,16 @@ from kmesh.abi.check import seal, seal_last
 from kmesh.abi.layout import SLOT_SIZE, CidrKey, Config, Enrol, Reason, Vip, VipAction
 from kmesh.core.mirror import ACTIONS, REASONS, Segment
 from kmesh.core.plan import frontend_of
+from kmesh.core.pods import decode_pod
 from kmesh.core.render import Target, choose
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from kmesh.core.enrolments import Enrolments
     from kmesh.core.ids import Ids
     from kmesh.core.model import Service
     from kmesh.core.plan import Planner
-    from kmesh.core.pods import Pods
     from kmesh.core.store import Frontend, Store
     from kmesh.core.tables import Found
 
@@ -30,14 +31,20 @@ class Adopted:
     """
 
     def __init__(
-        self, store: Store, planner: Planner, pods: Pods, service_ids: Ids, workload_ids: Ids
+        self,
+        store: Store,
+        planner: Planner,
+        enrolments: Enrolments,
+        service_ids: Ids,
+        workload_ids: Ids,
     ) -> None:
         self.left: set[Frontend] = set()
-        self._store, self._planner, self._pods = store, planner, pods
+        self._store, self._planner = store, planner
+        self._enrolments = enrolments
         self._service_ids, self._workload_ids = service_ids, workload_ids
 
     def take(self, found: Found) -> None:
-        """Take over all records and address ranges; their ids are given to nobody else."""
+        """Take over all records, address ranges and pods; their ids are given to nobody else."""
         for raw, value in found.vips.items():
             target, segment = decode(raw, value, found.slots)
             self._planner.adopt(raw, target, segment)
@@ -49,6 +56,17 @@ class Adopted:
             key = CidrKey.unpack(raw)
             self._planner.cidrs.add((key.addr, key.plen))
         self._planner.cidrs_on = bool(found.config and Config.unpack(found.config).cidrs)
+        self._take_pods(found)
+
+    def _take_pods(self, found: Found) -> None:
+        names = {int.from_bytes(raw, "little"): decode_pod(v) for raw, v in found.pods.items()}
+        rows = {
+            int.from_bytes(raw, "little"): decode_enrol(raw, v) for raw, v in found.enrols.items()
+        }
+        self._enrolments.adopt(names, rows)
+        for cookie, enrol in rows.items():
+            self._workload_ids.reserve(enrol.workload)
+            self._workload_ids.bind(names.get(cookie, ""), enrol.workload)
 
     def bind(self, frontend: Frontend) -> None:
         """Before a frontend is first planned: take its ids over from its rows."""
@@ -67,7 +85,7 @@ class Adopted:
         """Namespace of a view's clients, empty for everybody's; None when nobody has the view."""
         if not view:
             return ""
-        found = self._pods.views.get(view)
+        found = self._enrolments.pods.views.get(view)
         return None if found is None else found.namespace
 
 

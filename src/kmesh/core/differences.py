@@ -154,7 +154,7 @@ def _frontend(steering: Steering, frontend: Frontend) -> list[Apart]:
     name = f"{prefix(frontend)}{f' of {services}' if services else ''}"
     if failure is not None:
         return [Apart(DESIRED, PLANNED, VIP, name, FAILING, failure.why)]
-    wanted = steering.wanted(frontend)
+    wanted = steering.frontends.wanted(frontend)
     if wanted is None:
         return [Apart(DESIRED, PLANNED, VIP, name, WAITING, NOT_YET)]
     planner = steering.planner
@@ -174,7 +174,7 @@ def pods(steering: Steering) -> Iterator[Step]:
         found: list[Apart] = []
         for cookie in some:
             failure = steering.failing.get(cookie)
-            if failure is not None or steering.waits(cookie):
+            if failure is not None or cookie in steering.enrolments.dirty:
                 kind, why = (FAILING, failure.why) if failure else (WAITING, NOT_YET)
                 name = steering.pods.wanted.get(cookie, f"namespace {cookie}")
                 found.append(Apart(DESIRED, PLANNED, PODS, name, kind, why))

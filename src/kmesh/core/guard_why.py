@@ -11,6 +11,7 @@ from kmesh.core.policy import Attempt, Verdict, exempt, judge
 if TYPE_CHECKING:
     from kmesh.core.guards import Guards
     from kmesh.core.model import Authorization, Identity
+    from kmesh.core.steer import Steering
 
 
 def wanted(guards: Guards, source: bytes, destination: bytes, port: int) -> Verdict | None:
@@ -30,17 +31,16 @@ def wanted(guards: Guards, source: bytes, destination: bytes, port: int) -> Verd
     return judge(applicable.policies, Attempt(source, destination, port, identity))
 
 
-def forbids(
-    guards: Guards, open_reasons: int, source: bytes, destination: bytes, port: int
-) -> bool:
+def forbids(steering: Steering, source: bytes, destination: bytes, port: int) -> bool:
     """Whether a pod that is guarded here refuses a connection between 16-byte addresses, by what
-    is wanted now; ``open_reasons`` are the bits of those that refuse nothing."""
+    is wanted now."""
+    guards = steering.guards
     verdict = wanted(guards, source, destination, port)
     reason = verdict.reason if verdict else Reason.UNLISTED
     if reason is not Reason.EXEMPT and destination not in guards.records.rows:
         reason = Reason.UNLISTED
     passed = reason in (Reason.ALLOWED, Reason.EXEMPT)
-    return not passed and not open_reasons >> reason & 1
+    return not passed and not steering.planner.open_reasons >> reason & 1
 
 
 def planned(guards: Guards, attempt: Attempt) -> tuple[Reason, str]:

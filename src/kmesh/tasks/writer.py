@@ -186,7 +186,9 @@ class Writer:
             if outcome.error is not None:
                 self._failures += 1
                 log.error("map write failed, kept the old row: %s", outcome.error)
-                self._failed_at = self.steering.batch  # the rest of them is planned anew
+                self._failed_at = (
+                    self.steering.frontends.dirty.batch
+                )  # the rest of them is planned anew
         self._answer()
         return bool(ops) or not self.steering.idle()
 
@@ -197,7 +199,7 @@ class Writer:
             self.steering.start()
         if AUTHORIZATION in whole:
             self.steering.start_guarding()
-        batch = self.steering.batch
+        batch = self.steering.frontends.dirty.batch
         self._waiting += [Waiting(commit.revision, at, batch) for commit, at in self._commits]
         self._commits.clear()
 
@@ -213,7 +215,7 @@ class Writer:
             self.visible.note(now - answered.received)
         if answered is not None:
             self._revision = answered.revision
-            self._report(Applied(self._revision, self.steering.rejected()))
+            self._report(Applied(self._revision, self.steering.frontends.rejected()))
 
     async def _grow(self, full: Full) -> None:
         """Make the full table bigger, or refuse the frontend that did not fit."""
@@ -253,7 +255,7 @@ class Writer:
         if full.table == ROW:
             self.steering.guards.refuse()
             return
-        frontend = self.steering.first_dirty()
+        frontend = self.steering.frontends.first()
         if frontend is not None:
             self.steering.fail(frontend, error.sentence, self._clock())
 

@@ -85,7 +85,7 @@ def differences(steering: Steering) -> Iterator[Op]:
         try:
             ops = steering.next_ops(now)
         except Full as full:
-            owner = steering.first_dirty()
+            owner = steering.frontends.first()
             steering.fail(owner, str(full), now)
             continue
         if not ops:
