@@ -1,40 +1,28 @@
-"""The process on one page: queues, tasks, start order, stop order.
+"""The parts of one agent and what they know of each other, on one page; ``serve`` runs them.
 
-Start: load and adopt (nothing is attached unless everything loads), the writer, the pod server,
-then the stream. Stop (TERM, INT): the stream and the servers, then the writer after its batch in
-flight. Pins stay: programs and maps go on without us.
+Nothing is attached unless everything loads.
 """
 
 from __future__ import annotations
 
-import gc
 import logging
-import signal
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
 
 from kmesh import __version__
-from kmesh.abi.layout import Reason
 from kmesh.bpf import load
-from kmesh.bpf.sizes import Sizes
 from kmesh.bpf.tables import KernelTables
 from kmesh.core.bpflog import Names
-from kmesh.core.commands import ROW, Op, Phase
 from kmesh.core.delta import Session
 from kmesh.core.drain import Draining
 from kmesh.core.events import ADDRESS
-from kmesh.core.guard_status import GuardLimits
 from kmesh.core.guard_why import forbids
 from kmesh.core.labels import Labels
-from kmesh.core.segments import Segments
-from kmesh.core.steer import Steering
-from kmesh.core.store import Store
-from kmesh.errors import KmeshError
+from kmesh.planning import sizes, steering
 from kmesh.state import capacity, cpu_seconds, describe, plain
-from kmesh.tasks import admin, garbage
+from kmesh.tasks import admin
 from kmesh.tasks.admin_context import Context
 from kmesh.tasks.audit import Auditor
 from kmesh.tasks.avoid import AvoidList
@@ -80,7 +68,6 @@ if TYPE_CHECKING:
     from kmesh.bpf.sockets import Found
     from kmesh.config import Config
     from kmesh.core.events import Applied, Json
-    from kmesh.core.roster import Roster
     from kmesh.tasks.gate import GateStatistics
 
 log = logging.getLogger(__name__)
@@ -113,7 +100,7 @@ class App:
         self.auditor = Auditor(self.plane, self.tables, self.writer, config.audit_interval)
         self.traffic.subscribe(self.auditor.count)
         self.lag = Lag()
-        self._synced = anyio.Event()
+        self.synced = anyio.Event()
         self._start_cpu = cpu_seconds()
         self.supervisor = Supervisor()
         self.xds = self._client(config)
@@ -220,51 +207,8 @@ class App:
             self.writer.commit,
         )
 
-    async def run(self) -> None:
-        """Serve until TERM or INT."""
-        try:
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self.writer.run)
-                tasks.start_soon(self.lag.run)
-                tasks.start_soon(self.supervisor.keep, "evict", self.evictor.run)
-                tasks.start_soon(self.supervisor.keep, "drain", self.drainer.run)
-                tasks.start_soon(self.supervisor.keep, "places", self.places.run)
-                tasks.start_soon(self.supervisor.keep, "traffic", self.traffic.run)
-                tasks.start_soon(self.supervisor.keep, "audit", self.auditor.run)
-                tasks.start_soon(self.denials.run)
-                tasks.start_soon(self.bpf_log.run)
-                tasks.start_soon(garbage.run, self._synced, lambda: self.writer.ops)
-                await tasks.start(self.pods.run)
-                tasks.start_soon(self.supervisor.keep, "state_file", self.kept.run)
-                tasks.start_soon(self.supervisor.keep, "dead_man", self.dead_man.run)
-                self.watch.start(tasks)
-                if self.admin is not None:
-                    tasks.start_soon(self.supervisor.keep, "admin", self.admin.run)
-                if self.xds is not None:
-                    tasks.start_soon(self.supervisor.keep, "xds", self.xds.run)
-                log.info("ready: %s", self.pods.path)
-                await stop_signal()
-                log.info("stopping; programs and maps stay pinned below %s", self.plane.root)
-                tasks.cancel_scope.cancel()
-        finally:
-            self.watch.stop()
-            self.plane.close()
-
     def state(self) -> dict[str, Json]:
         """What GET /state shows."""
-        found = describe(
-            __version__,
-            self.session,
-            self.writer,
-            self.tables,
-            self.lag,
-            self.supervisor,
-            self.xds,
-            self.evictor,
-            self.denials,
-            self.places,
-            self._start_cpu,
-        )
         more = {
             "waits": list(self.plane.waits),
             "drain": plain(self.drainer.statistics()),
@@ -277,6 +221,7 @@ class App:
             "observability": self.watch.state(),
             "audit": self.auditor.state(),
         }
+        found = describe(__version__, self.watch.sources, self.places, self._start_cpu)
         return {**found, **more}
 
     def _keep_paths(self) -> None:
@@ -290,7 +235,7 @@ class App:
 
     async def _until_synced(self) -> None:
         if self.xds is not None:
-            await self._synced.wait()
+            await self.synced.wait()
 
     def _forbids(self, found: Found) -> bool:
         return forbids(self.steering, found.remote, found.local, found.local_port)
@@ -300,83 +245,7 @@ class App:
         if self.xds is not None:
             self.xds.applied(applied)
         if self.session.synced:
-            self._synced.set()
+            self.synced.set()
             if self.plane.waits:
                 self.plane.switch()
                 log.warning("the tables are filled: the programs of this build are in force")
-
-
-def sizes(config: Config) -> Sizes:
-    """Table sizes from the configuration."""
-    first = Sizes()
-    return Sizes(
-        vips=min(first.vips, config.max_vips),
-        slots=min(first.slots, config.max_slots),
-        cidrs=config.max_cidrs,
-        pods=config.max_pods,
-        flows=config.udp_flows,
-        max_vips=config.max_vips,
-        max_slots=config.max_slots,
-        guards=2 * config.max_pods,
-        rows=min(first.rows, config.max_policy_words),
-        max_rows=config.max_policy_words,
-        matches=config.max_policy_values,
-        peers=config.max_peers,
-        policies=config.max_policies,
-        traffic=config.max_traffic,
-        avoid=config.max_avoided,
-        events=config.ring_size,
-        logs=config.log_ring_size,
-    )
-
-
-def steering(config: Config, tables: KernelTables, roster: Roster) -> Steering:
-    """The writer's brain, with everything the kernel holds adopted and the knobs written."""
-    vips, slots = tables.capacity()
-    store = Store(config.network, config.cluster_id, config.node_name, roster)
-    open_reasons = sum(1 << Reason[name.upper().replace("-", "_")] for name in config.fail_open)
-    found = Steering(
-        store,
-        Segments(slots, config.segment_rest),
-        vips,
-        open_reasons,
-        bypass_waypoints="waypoint" in config.fail_open,
-        rows=Segments(tables.row_capacity(), config.segment_rest, ROW),
-        exempt=config.exempt_cidrs,
-        limits=GuardLimits(config.max_policy_values, config.max_peers, config.max_policies),
-    )
-    found.adopt(tables.scan(), tables.scan_guards())
-    planner = found.planner
-    outcome = tables.apply([Op(Phase.CIDRS_ON, planner.config(planner.cidrs_on), None)])
-    if outcome.error is not None:
-        raise outcome.error
-    return found
-
-
-async def stop_signal() -> None:
-    """Return at the first TERM or INT."""
-    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        async for number in signals:
-            log.info("signal %s", signal.Signals(number).name)
-            return
-
-
-def serve(config: Config) -> None:
-    """Run the agent; raises KmeshError when it cannot start."""
-    app = App(config)
-    gc.collect()  # what the imports left takes 40 ms: before the loop runs
-    gc.freeze()
-    try:
-        with suppress(KeyboardInterrupt):
-            anyio.run(app.run, backend_options={"use_uvloop": True})
-    except ExceptionGroup as group:
-        known, rest = group.split(KmeshError)
-        if known is None or rest is not None:
-            raise
-        raise first(known) from group
-
-
-def first(group: BaseExceptionGroup[KmeshError]) -> KmeshError:
-    """The first error of a group of groups."""
-    error = group.exceptions[0]
-    return first(error) if isinstance(error, BaseExceptionGroup) else error

@@ -14,41 +14,22 @@ from kmesh.tasks.top_sources import OPTIONS
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from kmesh.bpf.tables import KernelTables
     from kmesh.core.commands import Owner
-    from kmesh.core.delta import Session
     from kmesh.core.events import Json
     from kmesh.core.guards import Guards
-    from kmesh.tasks.evict import Evictor
+    from kmesh.tasks.collect import Sources
     from kmesh.tasks.fill import Fill
-    from kmesh.tasks.lag import Lag
     from kmesh.tasks.places import Places
-    from kmesh.tasks.ring import RingReader
-    from kmesh.tasks.supervisor import Supervisor
-    from kmesh.tasks.writer import Writer
-    from kmesh.tasks.xds import XdsClient
 
 
 PLAIN = frozenset({str, int, float, bool})
 FORGETTING = frozenset({"km_flow", "km_denial", "km_udp_out", "km_traffic", "km_avoid"})
 
 
-def describe(
-    version: str,
-    session: Session,
-    writer: Writer,
-    tables: KernelTables,
-    lag: Lag,
-    supervisor: Supervisor,
-    xds: XdsClient | None,
-    evictor: Evictor,
-    denials: RingReader,
-    places: Places,
-    start_cpu: float,
-) -> dict[str, Json]:
+def describe(version: str, sources: Sources, places: Places, start_cpu: float) -> dict[str, Json]:
     """Everything GET /state shows; times in seconds unless the name says otherwise."""
-    written = writer.statistics()
-    steering = writer.steering
+    writer, session, tables = sources.writer, sources.session, sources.tables
+    written, steering = writer.statistics(), writer.steering
     planned = steering.statistics()
     vips, slots = tables.capacity()
     idle = steering.idle() and not writer.mailbox
@@ -56,7 +37,7 @@ def describe(
         "version": version,
         "synced": planned.started and session.synced and idle,
         "revision": written.revision,
-        "xds": plain(xds.statistics()) if xds else None,
+        "xds": plain(sources.xds.statistics()) if sources.xds else None,
         "planner": plain(planned),
         "failing": {title(owner): failure.why for owner, failure in steering.failing.items()},
         "writer": {
@@ -72,9 +53,9 @@ def describe(
                 for (hook, reason), count in tables.reasons().items()
             },
         },
-        "authorization": authorization(steering.guards, tables, evictor, denials, places),
-        "loop": plain(lag.statistics()),
-        "restarts": dict(supervisor.restarts),
+        "authorization": authorization(steering.guards, sources, places),
+        "loop": plain(sources.lag.statistics()),
+        "restarts": dict(sources.supervisor.restarts),
         "process": {
             "start_cpu_seconds": start_cpu,
             "cpu_seconds": cpu_seconds(),
@@ -83,16 +64,10 @@ def describe(
     }
 
 
-def authorization(
-    guards: Guards,
-    tables: KernelTables,
-    evictor: Evictor,
-    denials: RingReader,
-    places: Places,
-) -> dict[str, Json]:
+def authorization(guards: Guards, sources: Sources, places: Places) -> dict[str, Json]:
     """How each pod is guarded, and how often each policy decided how."""
     verdicts: dict[str, dict[str, int]] = {}
-    for (policy, verdict), count in tables.verdicts().items():
+    for (policy, verdict), count in sources.tables.verdicts().items():
         name = guards.names.name(policy) if policy else "no policy"
         verdicts.setdefault(name, {})[verdict.name.lower()] = count
     return {
@@ -109,9 +84,9 @@ def authorization(
         "exempt": [title(cidr) for cidr in sorted(guards.exempt.wanted)],
         "exempt_always": [*(title(cidr) for cidr in LOOPBACK), "the pod's own addresses"],
         "verdicts": plain(verdicts),
-        "denials": [plain(each) for each in denials.last],
-        "records": denials.statistics().records,
-        "evictor": plain(evictor.statistics()),
+        "denials": [plain(each) for each in sources.denials.last],
+        "records": sources.denials.statistics().records,
+        "evictor": plain(sources.evictor.statistics()),
         "places": plain(places.statistics()),
     }
 

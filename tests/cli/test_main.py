@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 UNPRIVILEGED = """
 import contextlib, io, os, sys
-import kmesh.app, kmesh.bpf.load
+import kmesh.bpf.load, kmesh.serve
 from kmesh.cli.console import show_error
 from kmesh.cli.main import main
 from kmesh.errors import KmeshError

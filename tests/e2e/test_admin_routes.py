@@ -364,7 +364,7 @@ def test_profiles(running: Running) -> None:
     stacks = admin.text("/debug/profile", {"kind": "cpu", "seconds": "0.3"}).splitlines()
     assert stacks
     assert all(line.rpartition(" ")[2].isdigit() for line in stacks)
-    assert any("kmesh.app" in line for line in stacks)
+    assert any("kmesh.serve" in line for line in stacks)
     assert admin.get("/debug/profile", {"kind": "memory", "seconds": "0.1"})
     assert admin.get("/debug/profile", {"kind": "loop", "seconds": "0.1"})["seconds"] == 0.1
     for query in ({"kind": "disk"}, {"seconds": "0"}, {"seconds": "31"}, {"seconds": "nan"}):

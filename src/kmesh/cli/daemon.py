@@ -30,11 +30,13 @@ def run(args: argparse.Namespace) -> int:
         show_error(error)
         return 2
     gc.disable()  # a tenth of the imports' time; the agent enables it when it is in sync
-    from kmesh import app  # the C extension and the network stack: only the agent needs them
+    from kmesh.serve import (
+        serve,  # the C extension and the network stack: only the agent needs them
+    )
 
     try:
         logs.configure(found.log_level, found.log_format)
-        app.serve(found)
+        serve(found)
     except KmeshError as error:
         log = logging.getLogger(__name__)
         log.debug("start failed", exc_info=True)
