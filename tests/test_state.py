@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import orjson
@@ -27,15 +28,15 @@ if TYPE_CHECKING:
     from kmesh.core.commands import Owner
 
 
-@pytest.fixture
-def app(tmp_path: Path) -> Iterator[App]:
-    """A daemon that does not run, on a bpffs of its own."""
-    where = tmp_path / "bpffs"
+@contextmanager
+def daemon(directory: Path, xds: str) -> Iterator[App]:
+    """One that does not run, on a bpffs of its own."""
+    where = directory / "bpffs"
     where.mkdir()
     subprocess.run(["mount", "-t", "bpf", "bpf", str(where)], check=True)
     try:
-        flags = ["--bpf-fs-path", str(where), "--run-dir", str(tmp_path), "--max-vips", "500"]
-        flags += ["--xds-address", "http://127.0.0.1:1", "--node-name", "n1"]
+        flags = ["--bpf-fs-path", str(where), "--run-dir", str(directory), "--max-vips", "500"]
+        flags += ["--xds-address", xds, "--node-name", "n1"]
         made = App(config.parse(flags, {}))
         try:
             yield made
@@ -44,6 +45,12 @@ def app(tmp_path: Path) -> Iterator[App]:
             removal.remove(str(where))
     finally:
         subprocess.run(["umount", str(where)], check=True)
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> Iterator[App]:
+    with daemon(tmp_path, "http://127.0.0.1:1") as made:
+        yield made
 
 
 @pytest.mark.kernel
@@ -70,9 +77,9 @@ def test_every_part_is_json_and_names_its_layer(app: App) -> None:
 
 
 @pytest.mark.kernel
-def test_without_a_control_plane_there_is_no_xds_part(app: App) -> None:
-    app.xds = None
-    assert app.state()["xds"] is None
+def test_without_a_control_plane_there_is_no_xds_part(tmp_path: Path) -> None:
+    with daemon(tmp_path, "") as app:
+        assert app.state()["xds"] is None
 
 
 @pytest.mark.parametrize(
