@@ -139,6 +139,6 @@ def envoy(stage: Stage, served: list[str], address: str, binary: Path) -> Way:
     listener = _envoy.plain("127.0.0.1", _nft.OUTBOUND_PORT, "web")
     config.write_text(json.dumps(_envoy.bootstrap([listener], [cluster])))
     process = stage.start(_envoy.command(binary, config), Place(netns, proxy))
-    listening(process.pid, _nft.OUTBOUND_PORT)
+    listening(process.pid, _nft.OUTBOUND_PORT, netns)
     place = Place(netns, cgroup, CLIENT_CPU)
     return _way(stage, "envoy", place, f"127.0.0.1:{_nft.OUTBOUND_PORT}", proxy)

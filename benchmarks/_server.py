@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import select
 import socket
 import ssl
 import sys
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from kmesh.controlplane.state import Entry
 
 BATCH_SECONDS = 0.01
+WITHIN = 300.0  # seconds, of the longest command: until a mesh is acknowledged
 
 
 class Server:
@@ -59,9 +61,11 @@ class Server:
         assert process.stdout is not None
         process.stdin.write(json.dumps({"do": do, **arguments}) + "\n")
         process.stdin.flush()
-        line = process.stdout.readline()
+        answered, _, _ = select.select([process.stdout], [], [], WITHIN)
+        line = process.stdout.readline() if answered else ""
         if not line:
-            raise Failed(f"control plane, {do}: {self._stage.last_words(process)}")
+            words = self._stage.last_words(process) or f"no answer within {WITHIN:.0f} s"
+            raise Failed(f"control plane, {do}: {words}")
         return json.loads(line)
 
 

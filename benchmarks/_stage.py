@@ -197,12 +197,15 @@ def end(process: subprocess.Popen[str]) -> None:
     process.communicate()
 
 
-def listening(pid: int, port: int, within: float = READY_WITHIN) -> None:
-    """Wait until something in the process's namespace listens on a TCP port. Raises Failed."""
+def listening(pid: int, port: int, netns: str = "", within: float = READY_WITHIN) -> None:
+    """Wait until something in the process's namespace listens on a TCP port. One that was just
+    started may still be on its way into ``netns``, and what listens here is not its. Raises
+    Failed."""
     deadline = time.monotonic() + within
     while time.monotonic() < deadline:
         try:
-            rows = Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]
+            there = not netns or Path(f"/proc/{pid}/ns/net").samefile(netns)
+            rows = Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:] if there else []
         except OSError:  # also of one that has ended and was not collected
             raise Failed(f"the process that should listen on port {port} has ended") from None
         if any(row.split()[3] == "0A" and row.split()[1].endswith(f":{port:04X}") for row in rows):

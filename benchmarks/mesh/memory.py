@@ -11,11 +11,15 @@ from benchmarks import _agent, _envoy, _nft, dataset
 from benchmarks._charged import charged, group
 from benchmarks._server import Server
 from benchmarks._stage import Place, end, listening, settle
+from benchmarks.mesh import site, upstream, ztunnel
+from benchmarks.mesh.site import dotted
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Iterator
 
     from benchmarks._stage import Stage
+    from benchmarks.mesh.contend import Options
 
 SIZES = (0, 1000, 10_000, 100_000)
 QUICK_SIZES = (0, 1000)
@@ -23,7 +27,7 @@ MIB = 1 << 20
 LONG = 120.0  # seconds: 5,000 clusters take Envoy some
 
 
-def measure(stage: Stage, sizes: tuple[int, ...]) -> list[dict[str, Any]]:
+def measure(stage: Stage, sizes: tuple[int, ...], options: Options) -> list[dict[str, Any]]:
     """One row for each contender that holds a mesh, and each size. Raises Failed."""
     rows = []
     for size in sizes:
@@ -31,11 +35,28 @@ def measure(stage: Stage, sizes: tuple[int, ...]) -> list[dict[str, Any]]:
         if (rules := _nftables(stage, size)) is not None:
             rows.append(_row("nft, each pod", size, 0, rules))
         if _envoy.binary() is not None:
-            rows.append(_row("envoy, each proxy", size, *_one_envoy(stage, size)))
+            rows.append(_row("envoy, each proxy", size, _one_envoy(stage, size)))
+        if options.ztunnel is not None:
+            process = ztunnel.alone(stage, options, size)
+            rows.append(_row("ztunnel, each", size, _ended(stage, process)))
+        if options.kmesh is not None:
+            rows.append(_row("upstream", size, *_upstream(stage, size, options)))
     return rows
 
 
-def _row(way: str, size: int, process: int, kernel: int) -> dict[str, Any]:
+def _upstream(stage: Stage, size: int, options: Options) -> tuple[int, int]:
+    large = options._replace(services=size // dataset.ENDPOINTS, endpoints=dataset.ENDPOINTS)
+    number = 100 + sum(size > one for one in SIZES)  # of its network
+    pods = site.build(stage, f"memory-upstream-{size}", number, 2, vips=False)
+    [works] = upstream.kmesh(stage, pods, large).works
+    settle([works])
+    pids = [int(pid) for pid in (works / "cgroup.procs").read_text().split()]
+    found = sum(map(resident, pids)), sum(sum(_agent.map_memory(pid).values()) for pid in pids)
+    (works / "cgroup.kill").write_text("1")
+    return found
+
+
+def _row(way: str, size: int, process: int, kernel: int = 0) -> dict[str, Any]:
     return {"way": way, "workloads": size, "process_mib": process / MIB, "kernel_mib": kernel / MIB}
 
 
@@ -60,20 +81,25 @@ def _kmesh(stage: Stage, size: int) -> tuple[int, int]:
     return found
 
 
-def _one_envoy(stage: Stage, size: int) -> tuple[int, int]:
+def _one_envoy(stage: Stage, size: int) -> int:
     path, cgroup = stage.folder / f"memory-{size}.json", stage.cgroup(f"memory-envoy-{size}")
     path.write_text(json.dumps(config(size)))
     program = _envoy.binary()
     assert program is not None
     netns = stage.namespace()
     process = stage.start(_envoy.command(program, path), Place(netns, cgroup))
-    listening(process.pid, _nft.OUTBOUND_PORT, LONG)
+    listening(process.pid, _nft.OUTBOUND_PORT, netns, LONG)
     settle([cgroup])
+    return _ended(stage, process)
+
+
+def _ended(stage: Stage, process: subprocess.Popen[str]) -> int:
+    """What a process that has been set up holds; it is ended."""
     time.sleep(0.5)  # its threads give back what starting took
     found = resident(process.pid)
     with stage.held():
         end(process)
-    return found, 0
+    return found
 
 
 def config(size: int) -> dict[str, Any]:
@@ -86,17 +112,13 @@ def config(size: int) -> dict[str, Any]:
 
 def _services(size: int) -> dict[_nft.Key, list[str]]:
     """The endpoints of each service of a mesh of so many workloads."""
-    return {(_dotted(dataset.service_address(index)), 80): list(_endpoints(index))
+    return {(dotted(dataset.service_address(index)), 80): list(_endpoints(index))
             for index in range(size // dataset.ENDPOINTS)}  # fmt: skip
 
 
 def _endpoints(service: int) -> Iterator[str]:
     for index in range(dataset.ENDPOINTS):
-        yield f"{_dotted(dataset.pod_address(service * dataset.ENDPOINTS + index))}:8080"
-
-
-def _dotted(address: bytes) -> str:
-    return ".".join(map(str, address))
+        yield f"{dotted(dataset.pod_address(service * dataset.ENDPOINTS + index))}:8080"
 
 
 def resident(pid: int) -> int:

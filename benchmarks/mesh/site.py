@@ -85,6 +85,11 @@ class Site(NamedTuple):
         return [f"{self.servers[number].address}:{one.target}" for number in one.where]
 
 
+def dotted(address: bytes) -> str:
+    """An IPv4 address as text."""
+    return ".".join(map(str, address))
+
+
 def vip(service: str) -> str:
     """``address:port`` of a service."""
     one = SERVICES[service]

@@ -115,7 +115,7 @@ def kmesh(stage: Stage, site: Site, options: Options) -> Contender:
         Place(inside, works),
     )  # fmt: skip
     try:
-        listening(process.pid, ADMIN_PORT)
+        listening(process.pid, ADMIN_PORT, inside)
     except Failed as failed:
         raise Failed(f"{failed}: {stage.last_words(process)}") from failed
     server.call("acked")

@@ -7,17 +7,19 @@ root. Every instance reads the same local file, written here.
 from __future__ import annotations
 
 import io
+import json
+import re
 import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ruamel.yaml import YAML
 
-from benchmarks import _nft, _shapes, _stage
+from benchmarks import _nft, _shapes, _stage, dataset
 from benchmarks._stage import Failed, Place, listening
 from benchmarks.mesh.contend import Contender, Facts, Options
 from benchmarks.mesh.proxies import redirect
-from benchmarks.mesh.site import SERVICES, vip
+from benchmarks.mesh.site import SERVICES, Pod, dotted, vip
 
 if TYPE_CHECKING:
     import subprocess
@@ -25,10 +27,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from benchmarks._stage import Stage
-    from benchmarks.mesh.site import Pod, Site
+    from benchmarks.mesh.site import Site
 
 NODE, DOMAIN, ACCOUNT = "n1", "cluster.local", "default"
 THREADS = 2
+WITHIN = 120.0  # seconds: a local file of 100,000 workloads takes some
 
 
 def local_file(site: Site, protocol: str) -> str:
@@ -68,6 +71,32 @@ def _workload(pod: Pod, protocol: str, services: dict[str, Any]) -> dict[str, An
         "node": NODE,
         "services": services,
     }
+
+
+def large_file(size: int) -> str:
+    """The same for a mesh of so many workloads, on one line: a serializer of YAML takes minutes."""
+    services, workloads = [], []
+    for index in range(size // dataset.ENDPOINTS):
+        name, address = f"service-{index}", dotted(dataset.service_address(index))
+        host = {"hostname": _shapes.hostname(name), "vips": [f"/{address}"], "ports": {80: 8080}}
+        services.append({"name": name, "namespace": _shapes.NAMESPACE, **host})
+    for index in range(max(size, 1)):
+        pod = Pod(f"pod-{index}", dotted(dataset.pod_address(index)), Place())
+        of = f"{_shapes.NAMESPACE}/{_shapes.hostname(f'service-{index // dataset.ENDPOINTS}')}"
+        there = index // dataset.ENDPOINTS < len(services)
+        workloads.append(_workload(pod, "HBONE", {of: {80: 8080}} if there else {}))
+    text = json.dumps({"workloads": workloads, "services": services, "policies": []})
+    return re.sub(r'"(\d+)": ', r"\1: ", text)  # ports are numbers, which JSON's keys cannot be
+
+
+def alone(stage: Stage, options: Options, size: int) -> subprocess.Popen[str]:
+    """One for the first pod of a mesh of so many workloads, when it listens."""
+    path, place = stage.folder / f"ztunnel-{size}.yaml", Place(stage.namespace())
+    path.write_text(large_file(size))
+    pod = Pod("pod-0", "", place)
+    process = _start(stage, options, dedicated(pod, path), place)
+    _await(stage, pod, process)
+    return process
 
 
 def environment(path: Path) -> dict[str, str]:
@@ -150,7 +179,7 @@ def _await(
     ports = [_nft.OUTBOUND_PORT, _nft.INBOUND_PORT, _nft.HBONE_PORT]
     try:
         for port in ports:
-            listening(pod.pid, port)
+            listening(pod.pid, port, within=WITHIN)
     except Failed as failed:
         words = [stage.last_words(one) for one in (process, zds) if one]
         raise Failed(f"{pod.name}: {failed}: {' '.join(filter(None, words))}") from failed

@@ -45,8 +45,9 @@ def whole(name: str, results: Path, *options: str) -> tuple[dict[str, Any], str]
 
 
 def fake(folder: Path, module: ModuleType) -> tuple[Path, Path]:
-    """(a program that runs a module of ours, a folder for results), below ``folder``."""
-    program, results = folder / "program", folder / "results"
+    """(a program that runs a module of ours, a folder for results), below ``folder``; the latter's
+    name is short, since paths of sockets must be."""
+    program, results = folder / "program", folder / "r"
     program.write_text(f'#!/bin/sh\nexec {sys.executable} {module.__file__} "$@"\n')
     program.chmod(0o755)
     results.mkdir()

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import subprocess
 from collections import Counter
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks import _load, _turns
+from benchmarks import _load, _stage, _turns
 from benchmarks._load import Found, Load
 from benchmarks._stage import Cpu
 
@@ -122,3 +124,21 @@ def test_quartiles(values: list[float], median: float) -> None:
     made = _turns.quartiles(values)
     assert made["median"] == median
     assert made["low"] <= median <= made["high"]
+
+
+def test_what_listens_where_a_process_comes_from_is_not_its() -> None:
+    """A namespace of its own is where it goes, and there nobody listens."""
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as here:
+        port, mine = here.getsockname()[1], os.getpid()
+        _stage.listening(mine, port, f"/proc/{mine}/ns/net")
+        with pytest.raises(_stage.Failed, match="nothing listens"):
+            _stage.listening(mine, port, f"/proc/{mine}/ns/uts", within=0.01)
+
+
+def test_one_that_has_ended_is_not_waited_for() -> None:
+    with subprocess.Popen(["true"]) as process:
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        with pytest.raises(_stage.Failed, match="has ended"):
+            _stage.listening(process.pid, 1, "/proc/self/ns/net", within=0.1)

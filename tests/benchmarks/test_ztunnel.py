@@ -26,6 +26,17 @@ def two() -> Site:
     return Site("x", Path("/cgroup/x-pods"), (Pod("c0", "10.30.0.1", place(11)),), servers)
 
 
+def test_the_local_file_of_a_large_mesh() -> None:
+    found = YAML(typ="safe").load(ztunnel.large_file(40))
+    assert len(found["workloads"]) == 40
+    assert [one["ports"] for one in found["services"]] == [{80: 8080}] * 2
+    names = [f"bench/{one['hostname']}" for one in found["services"]]
+    of = [list(one["services"].items()) for one in found["workloads"]]
+    assert of == [[(names[0], {80: 8080})]] * 20 + [[(names[1], {80: 8080})]] * 20
+    [alone] = YAML(typ="safe").load(ztunnel.large_file(0))["workloads"]
+    assert alone["services"] == {}
+
+
 @pytest.mark.parametrize("protocol", ["HBONE", "TCP"])
 def test_the_local_file(protocol: str, tmp_path: Path) -> None:
     path = tmp_path / "mesh.yaml"
@@ -130,13 +141,15 @@ def test_whose_binary_is_given_takes_part(capsys: pytest.CaptureFixture[str]) ->
 @pytest.mark.e2e
 def test_a_small_run_with_a_fake(tmp_path: Path) -> None:
     program, results = fake(tmp_path, fake_ztunnel)
-    options = ["--ztunnel", str(program), "--scenario", "qps"]
+    options = ["--ztunnel", str(program), "--scenario", "qps", "--memory"]
     options += ["--contenders", "ztunnel,ztunnel-pair-tcp"]
     found, _ = whole("mesh", results, *options)
     assert found["missing"] == {}
     assert found["contenders"]["ztunnel"]["version"] == "fake"
     ways = {row["way"]: row for row in found["rows"]}
     assert set(ways) == {"direct", "ztunnel", "ztunnel-pair-tcp"}
+    held = {row["workloads"]: row for row in found["memory"] if row["way"] == "ztunnel, each"}
+    assert 0 < held[0]["process_mib"] < held[1000]["process_mib"]
     for name in ("ztunnel", "ztunnel-pair-tcp"):
         assert ways[name]["rate"] > 0
         assert ways[name]["proxy_us"] > 0
