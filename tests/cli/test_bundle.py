@@ -115,6 +115,25 @@ def test_another_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         Bundle(tmp_path / "b.tar.gz")
 
 
+def test_the_kernel_is_read_where_the_agent_has_its_pins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places: list[str] = []
+
+    def note(_: Any, bpffs: str, *__: Any) -> list[collect.Part]:
+        places.append(bpffs)
+        return []
+
+    monkeypatch.setattr(collect, "collect", note)
+    asked = {"/config_dump?limit=0": {"config": {"bpfFsPath": "/own"}}}
+    words = ["bundle", "--run-dir", str(tmp_path), "-o"]
+    with fake_agent(tmp_path, asked):
+        assert main([*words, str(tmp_path / "1")]) == 0
+        assert main([*words, str(tmp_path / "2"), "--bpf-fs-path", "/other"]) == 0
+    assert main([*words, str(tmp_path / "3")]) == 0
+    assert places == ["/own", "/other", "/sys/fs/bpf"]
+
+
 def test_the_default_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Screen) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(["bundle", "--run-dir", str(tmp_path), "--bpf-fs-path", str(tmp_path)]) == 0

@@ -116,7 +116,7 @@ LINES: list[tuple[Any, str]] = [
             remote_port=81,
             vip=bytes(16),
         ),
-        f"T refused    tcp outbound shop/client -> unknown 10.96.0.1:81 of {WEB}: unknown_port: "
+        f"T refused    tcp outbound shop/client -> 10.96.0.1:81 of {WEB}: unknown_port: "
         "The address is that of a service, the port is not one of its ports: refused.",
     ),
     (

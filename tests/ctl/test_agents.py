@@ -143,6 +143,9 @@ def test_levels_are_set(cluster: Cluster, capsys: Screen) -> None:
     assert cluster.run("log", "kmesh-a", "--set", "odd:name:info") == 0
     assert json.loads(agent.asked[-1][3]) == {"name": "odd:name", "level": "info"}
     assert capsys.readouterr().out == "OK\n"
+    agent.answers["/debug/loggers?name=bpf"] = {"name": "bpf", "level": "debug"}
+    assert cluster.run("log", "kmesh-a", "--set", "bpf:debug", "-o", "json") == 0
+    assert json.loads(capsys.readouterr().out) == {"name": "bpf", "level": "debug"}
 
 
 def test_wrong_use_of_log(cluster: Cluster, capsys: Screen) -> None:
@@ -250,6 +253,9 @@ def test_switches(cluster: Cluster, capsys: Screen, command: str, path: str) -> 
     said = capsys.readouterr()
     assert said.out == ""
     assert f"kmesh-b: {command} disabled" in said.err
+    cluster.agents["kmesh-b"].answers[path] = {"enable": False}
+    assert cluster.run(command, "disable", "kmesh-b", "-o", "json") == 0
+    assert json.loads(capsys.readouterr().out) == {"kmesh-b": {"enabled": False}}
 
 
 def test_status_of_authz(cluster: Cluster, capsys: Screen) -> None:
@@ -280,7 +286,7 @@ kmesh-b   disabled     disabled    disabled           disabled
     )
 
 
-def test_monitoring_is_set(cluster: Cluster) -> None:
+def test_monitoring_is_set(cluster: Cluster, capsys: Screen) -> None:
     flags = ("--accesslog", "disable", "--all", "enable", "--connectionMetrics", "disable")
     assert cluster.run("monitoring", "kmesh-a", *flags, "--workloadMetrics", "enable") == 0
     assert cluster.agents["kmesh-a"].posts() == [
@@ -290,6 +296,9 @@ def test_monitoring_is_set(cluster: Cluster) -> None:
         ("/connection_metrics", {"enable": "false"}),
     ]
     assert cluster.agents["kmesh-b"].asked == []
+    capsys.readouterr()
+    assert cluster.run("monitoring", "kmesh-a", "--all", "enable", "-o", "yaml") == 0
+    assert capsys.readouterr().out.startswith("kmesh-a:\n  all: ")
 
 
 def test_what_the_agent_refuses(cluster: Cluster, capsys: Screen) -> None:

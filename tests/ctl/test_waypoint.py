@@ -70,6 +70,8 @@ def test_generate_the_least(capsys: Screen) -> None:
     assert main(["waypoint", "generate"]) == 0
     found = YAML(typ="safe").load(capsys.readouterr().out)
     assert found["metadata"] == {"name": "waypoint"}
+    assert main(["waypoint", "generate", "-o", "json"]) == 0
+    assert json.loads(capsys.readouterr().out) == found
 
 
 def test_none_is_no_name(capsys: Screen) -> None:

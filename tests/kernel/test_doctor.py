@@ -12,6 +12,7 @@ import pytest
 from kmesh.bpf import lib, load, loader, mounts, objects, query, removal
 from kmesh.cli.doctor import look, others, pinned
 from kmesh.cli.main import main
+from kmesh.core import foreign
 from kmesh.core.verdicts import FAILED, INFO, OK, WARNING, Verdict
 from kmesh.errors import BpfError
 from tests.kernel.mesh import SMALL
@@ -136,6 +137,19 @@ def test_strangers_are_known_by_name(name: str, whose: str) -> None:
     assert verdict.means and verdict.next_step
 
 
+def test_what_an_owner_has_at_many_places_is_said_once() -> None:
+    whose = foreign.owner("cil_x")
+    assert whose is not None
+    found = [
+        others.Stranger(whose, f"/{place}", "connect4", "cil_x", number)
+        for place in "abcde"
+        for number in ((3,) if place == "c" else (1, 2))
+    ]
+    several, one = others.verdicts("cgroups", "5 cgroups", found)
+    assert several.found == f"{whose.name} at /a, /b, /d and 1 more: connect4: cil_x (ids 1, 2)"
+    assert one.found == f"{whose.name} at /c: connect4: cil_x (id 3)"
+
+
 def test_systemd_is_no_warning() -> None:
     with stranger("sd_restrictif") as cgroup:
         found = list(others.at_cgroups(str(cgroup), set()))
@@ -158,7 +172,7 @@ def test_own_programs_are_known_by_their_pins(bpffs: str) -> None:
         assert {lib.program_id(plane.programs["km_connect4"])} <= own
         strangers = others.strangers("here", "connect4", ids, own)
         mine = lib.program_id(plane.programs["km_connect4"])
-        assert not [each for each in strangers if f"(id {mine}" in each.text]
+        assert not [each for each in strangers if each.number == mine]
     finally:
         plane.close()
         removal.remove(bpffs)

@@ -103,10 +103,14 @@ def _logs(console: Console, stage: Stage) -> None:
 
 def _wait(console: Console, stage: Stage) -> None:
     """Say how to look around, until a signal comes."""
-    options = f"--run-dir {stage.run_dir} --name {stage.name}"
+    agent = f"--run-dir {stage.run_dir}"
+    options = f"{agent} --name {stage.name}"
     console.print("[bold]everything runs on; Ctrl-C ends it.[/] In another terminal:")
     console.print(f"    kmesh lab connect client web:80 -n 100 {options}")
     console.print(f"    kmesh lab status {options}")
+    console.print(f"    kmesh why client web:80 {agent}")
+    console.print(f"    kmesh top {agent}")
+    console.print(f"    kmesh tail {agent}")
     console.print(f"    edit {stage.mesh}")
     try:
         signal.pause()

@@ -161,8 +161,10 @@ def _word(kind: str) -> str:
 
 
 def _end(found: Mapping[str, Any], side: str) -> str:
-    name = "/".join(found[f"{side}_workload"].split("/")[-2:]) or "unknown"
-    return f"{name} {found[side]}".rstrip()
+    name = "/".join(found[f"{side}_workload"].split("/")[-2:])
+    if not name and not (side == "destination" and found["kind"] == "refused"):
+        name = "unknown"  # what was refused went to a service's address, which is nobody's
+    return f"{name} {found[side]}".strip()
 
 
 def _why(found: Mapping[str, Any]) -> str:

@@ -112,8 +112,10 @@ def log(args: argparse.Namespace) -> int:
                 raise ConfigError(f"--set {args.set!r} is not NAME:LEVEL", "As default:debug.")
             body = {"name": name, "level": level}
             said = client.content("POST", "/debug/loggers", body=body).decode()
-            text(said)
-            return 0
+            if args.output == "text":
+                text(said)
+                return 0
+            names = [name]
         if names:
             found = client.get("/debug/loggers", {"name": names[0]})
             lines = f"Logger Name: {found['name']}\nLogger Level: {found['level']}"

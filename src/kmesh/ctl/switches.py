@@ -70,24 +70,28 @@ def _verbs(
     group = command(subparsers, name, summary, description, examples, agents=False)
     verbs = group.add_subparsers(dest="verb", required=True, metavar="VERB")
     for verb in (*WORDS, "status"):
-        what = f"Show the {name} of every agent" if verb == "status" else f"{verb} {name}"
+        what = f"{verb.capitalize()} {name} in every agent"
+        if verb == "status":
+            what = f"Show {name} in every agent"
         parser = command(
-            verbs, verb, f"{verb} it", f"{what[0].upper()}{what[1:]}, or of the named pods only.",
+            verbs, verb, "show it" if verb == "status" else f"{verb} it",
+            f"{what}, or in the named pods only.",
             f"  kmeshctl {name} {verb}\n  kmeshctl {name} {verb} kmesh-x7k2p", switch,
         )  # fmt: skip
         parser.set_defaults(verb=verb, path=path, column=column)
         parser.add_argument("pods", nargs="*", metavar="POD", help="agents (default: all)")
-        if verb == "status":
-            add_output(parser)
+        add_output(parser)
 
 
 def switch(args: argparse.Namespace) -> int:
     """0, or 1 when an agent refused or did not answer."""
-    reach = Reach(args)
-    if args.verb == "status":
-        answers = reach.each(args.pods, lambda client: is_on(client, args.path))
-        return _show(answers, args.output, {"enabled": args.column})
-    return _set(reach, args.pods, [(args.path, args.verb)])
+    reach, failed = Reach(args), 0
+    if args.verb != "status":
+        failed = _set(reach, args.pods, [(args.path, args.verb)])
+        if args.output == "table":
+            return failed
+    answers = reach.each(args.pods, lambda client: is_on(client, args.path))
+    return _show(answers, args.output, {"enabled": args.column}) or failed
 
 
 def monitoring(args: argparse.Namespace) -> int:
@@ -96,12 +100,13 @@ def monitoring(args: argparse.Namespace) -> int:
     pods = [args.pod] if args.pod else []
     # All comes first: a flag beside it is an exception from it.
     wanted = [(PATHS[flag], getattr(args, flag)) for flag in SHOWN if getattr(args, flag)]
-    if wanted:
-        return _set(reach, pods, wanted)
+    failed = _set(reach, pods, wanted) if wanted else 0
+    if wanted and args.output == "table":
+        return failed
     answers = reach.each(
         pods, lambda client: {flag: is_on(client, PATHS[flag])["enabled"] for flag in SHOWN}
     )
-    return _show(answers, args.output, SHOWN)
+    return _show(answers, args.output, SHOWN) or failed
 
 
 def is_on(client: Client, path: str) -> dict[str, Any]:

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from kmesh.cli.console import err, out, table, text
+from kmesh.cli.console import err, out, table
 from kmesh.ctl import gateway
 from kmesh.ctl.errors import WaypointError
 from kmesh.ctl.help import command
 from kmesh.ctl.reach import kube
-from kmesh.ctl.show import add_output, document, yaml
+from kmesh.ctl.show import add_output, document
 from kmesh.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -58,10 +58,12 @@ def add_parsers(subparsers: argparse._SubParsersAction[Any]) -> None:
         return parser
 
     parser = verb(
-        "generate", "print a waypoint as YAML",
-        "Prints the Gateway as YAML; no cluster is asked.", GENERATE, generate,
+        "generate", "print a waypoint as YAML or JSON",
+        "Prints the Gateway; no cluster is asked.", GENERATE, generate,
     )  # fmt: skip
     _shape(parser)
+    parser.add_argument("-o", "--output", choices=("yaml", "json"), default="yaml",
+                        help="yaml or json (default: yaml)")  # fmt: skip
     parser = verb(
         "apply", "make or change a waypoint",
         "Applies the Gateway to the cluster (server-side, field manager kmeshctl); repeating it "
@@ -107,7 +109,7 @@ def wanted(args: argparse.Namespace) -> dict[str, Any]:
 
 def generate(args: argparse.Namespace) -> int:
     """0."""
-    text(yaml(wanted(args)))
+    document(wanted(args), args.output)
     return 0
 
 

@@ -15,6 +15,7 @@ from kmesh.errors import KmeshError
 if TYPE_CHECKING:
     import argparse
 
+BPF_FS = "/sys/fs/bpf"
 EXAMPLES = """\
   kmesh bundle                          writes kmesh-bundle-NODE-TIME.tar.gz here
   kmesh bundle -o /tmp/node1.tar.gz
@@ -43,13 +44,22 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
         help="where to write; nothing is overwritten (default: kmesh-bundle-NODE-TIME.tar.gz)",
     )  # fmt: skip
     parser.add_argument(
-        "--bpf-fs-path", default="/sys/fs/bpf", metavar="DIR", help="default: %(default)s"
-    )
+        "--bpf-fs-path", default="", metavar="DIR",
+        help=f"where the pins are (default: where the agent has them, {BPF_FS} without an agent)",
+    )  # fmt: skip
     parser.add_argument(
         "--log", action="append", default=[], metavar="FILE",
         help="add the end of this log; may be repeated",
     )  # fmt: skip
     parser.add_argument("--no-maps", action="store_true", help="leave the kernel's tables out")
+
+
+def bpffs(agent: client.Client) -> str:
+    """Where the agent says that its pins are."""
+    try:
+        return str(agent.get("/config_dump?limit=0")["config"]["bpfFsPath"])
+    except (KmeshError, KeyError, TypeError):
+        return BPF_FS
 
 
 def run(args: argparse.Namespace) -> int:
@@ -61,7 +71,8 @@ def run(args: argparse.Namespace) -> int:
     path = Path(args.output or f"kmesh-bundle-{platform.node() or 'node'}-{stamp}.tar.gz")
     try:
         agent = client.client(args)
-        parts = collect(agent, args.bpf_fs_path, [Path(log) for log in args.log], args.no_maps)
+        logs = [Path(log) for log in args.log]
+        parts = collect(agent, args.bpf_fs_path or bpffs(agent), logs, args.no_maps)
         manifest = write(path, stamp, parts)
     except KmeshError as error:
         show_error(error)

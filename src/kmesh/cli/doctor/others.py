@@ -15,11 +15,12 @@ from kmesh.core.verdicts import INFO, OK, WARNING, Verdict
 from kmesh.errors import BpfError, KmeshError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from kmesh.core.foreign import Owner
 
 GROUP = "Others at our hooks"
+SHOWN = 3  # places where an owner has the same
 MOST_CGROUPS, MOST_NAMESPACES = 4096, 1024
 NAMESPACES = "/run/netns"
 CNI = "/etc/cni/net.d"
@@ -39,12 +40,13 @@ def neighbours(bpffs: str, cgroup2: str) -> Iterator[Verdict]:
 
 
 class Stranger(NamedTuple):
-    """A program of somebody else: whose, where, its hook with its place in the order, and what."""
+    """A program of somebody else: whose, where, its hook with its place in the order, and which."""
 
     whose: Owner
     path: str
     hook: str
-    text: str
+    name: str
+    number: int
 
 
 def at_cgroups(cgroup2: str, own: set[int]) -> Iterator[Verdict]:
@@ -90,24 +92,39 @@ def strangers(path: str, hook: str, ids: list[int], own: set[int]) -> list[Stran
         whose = program and owner(program.name, pinned=number in own)
         if program and whose:
             order = "" if ours is None else f" {'before' if i < ours else 'after'} kmesh"
-            found.append(Stranger(whose, path, hook + order, f"{program.name} (id {number})"))
+            found.append(Stranger(whose, path, hook + order, program.name, number))
     return found
 
 
 def verdicts(name: str, where: str, found: list[Stranger]) -> Iterator[Verdict]:
-    """One for each owner and place; one that says so when there is nobody."""
+    """One for each owner and what it has at a place; one that says so when there is nobody."""
     if all(each.whose is SYSTEMD for each in found):
         yield Verdict(GROUP, name, OK, f"nobody else in {where}")
     found.sort(key=lambda each: (each.whose.name, each.path))
+    alike: dict[tuple[Owner, str], list[str]] = {}
     for (whose, path), group in groupby(found, key=lambda each: (each.whose, each.path)):
+        alike.setdefault((whose, said_of(group)), []).append(path)
+    for (whose, said), paths in alike.items():
         level = INFO if whose is SYSTEMD else WARNING
-        hooks: dict[str, list[str]] = {}
-        for each in group:
-            hooks.setdefault(each.hook, []).append(each.text)
-        parts = (f"{hook}: {', '.join(texts)}" for hook, texts in hooks.items())
-        said = f"{whose.name} at {path}: {'; '.join(parts)}"
+        more = f" and {len(paths) - SHOWN} more" if len(paths) > SHOWN else ""
+        said = f"{whose.name} at {', '.join(paths[:SHOWN])}{more}: {said}"
         means = f"{whose.means[0].upper()}{whose.means[1:]}."
         yield Verdict(GROUP, name, level, said, means, whose.next_step)
+
+
+def said_of(programs: Iterable[Stranger]) -> str:
+    """Hook by hook the programs with their ids, a name once."""
+    hooks: dict[str, dict[str, list[int]]] = {}
+    for each in programs:
+        hooks.setdefault(each.hook, {}).setdefault(each.name, []).append(each.number)
+    parts = []
+    for hook, names in hooks.items():
+        texts = (
+            f"{name} (id{'s' if len(ids) > 1 else ''} {', '.join(map(str, ids))})"
+            for name, ids in names.items()
+        )
+        parts.append(f"{hook}: {', '.join(texts)}")
+    return "; ".join(parts)
 
 
 def other_pins(bpffs: str) -> Iterator[Verdict]:
