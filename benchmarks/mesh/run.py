@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from benchmarks.mesh.scenarios import Case, Plan
 
 UPSTREAM = "upstream"
+STUMBLES = 3  # slices of direct that may fail in a run
 MAKERS: dict[str, tuple[Any, bool]] = {
     DIRECT: (direct, False),
     AGAIN: (direct, False),
@@ -46,6 +47,7 @@ class Show:
         self.missing: dict[str, str] = {}
         self.failed: dict[tuple[str, Case], str] = {}
         self.openings: dict[Case, list[Turn]] = {}
+        self._stumbled = 0
 
     def set_up(self, names: Sequence[str], clients: int, *, bulk: bool) -> None:
         """Make the contenders one after the other."""
@@ -142,7 +144,8 @@ class Show:
 
     def _slice(self, case: Case, name: str) -> Slice:
         start, busy = time.monotonic(), foreign_s(self.stage)
-        cell = None if (name, case) in self.failed else self._cell(case, name)
+        skipped = name != DIRECT and (name, case) in self.failed
+        cell = None if skipped else self._cell(case, name)
         return Slice(cell, time.monotonic() - start, foreign_s(self.stage) - busy)
 
     def _cell(self, case: Case, name: str) -> Cell | None:
@@ -153,9 +156,10 @@ class Show:
             loads = [load._replace(targets=way.targets) for load in case.loads]
             return slice_of(self.stage, way, *loads, watched=case.watched)
         except Failed as failed:
-            if name == DIRECT:
-                raise
             self.failed[name, case] = str(failed)
+            self._stumbled += name == DIRECT  # without it nothing is compared: it is tried again
+            if self._stumbled > STUMBLES:
+                raise
             return None
 
 
