@@ -194,6 +194,26 @@ def test_what_arrives_after_the_application_closed_is_counted(watched: Mesh, end
     assert total(watched, Direction.INBOUND).received == sent
 
 
+def test_what_is_being_dialled_is_not_open_to_a_sweep(watched: Mesh, ends: Ends) -> None:
+    switch(watched)
+    with ExitStack() as stack:
+        listener = stack.enter_context(ends[0].socket())
+        listener.bind((SERVER, PORT))
+        listener.listen(0)
+        first, second = (stack.enter_context(ends[1].socket()) for _ in range(2))
+        first.connect((SERVER, PORT))
+        second.setblocking(False)
+        assert second.connect_ex((SERVER, PORT)) == errno.EINPROGRESS, "nobody has room for it"
+        assert {cookie(first), cookie(second)} <= owners(watched)
+        watched.plane.sweep()
+        assert outbound(watched) == (1, 0, 0, 0)
+        second.close()
+        assert total(watched, Direction.OUTBOUND, errno.ECANCELED).failed == 1
+    settled(watched, 1)
+    assert outbound(watched) == (1, 1, 0, 0)
+    assert owners(watched) == set()
+
+
 def test_a_place_whose_socket_has_gone_without_a_word_is_found(watched: Mesh, ends: Ends) -> None:
     with ExitStack() as stack:
         held = Held(stack, ends, socket.AF_INET, SERVER)

@@ -497,7 +497,7 @@ struct km_conn {
 	struct km_addr local;
 	struct km_addr remote;
 	struct km_addr vip;
-	__u64 start;
+	__u64 start; /* of the attempt, if nobody wanted to know when it opened */
 	__u64 sent; /* told so far, as what follows */
 	__u64 received;
 	__u32 retransmits;
@@ -513,7 +513,7 @@ struct km_conn {
 KM_ABI_ASSERT(km_conn, 96);
 
 enum km_conn_state {
-	KM_CONN_DIALLING,
+	KM_CONN_DIALLING, /* or open, and not counted yet: the kernel's own state says which */
 	KM_CONN_OPEN, /* and not counted yet */
 	KM_CONN_TOLD,
 	KM_CONN_OVER,

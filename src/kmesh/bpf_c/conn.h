@@ -96,6 +96,8 @@ struct km_seen {
 	unsigned char state;
 };
 
+#define KM_DIRECT(to, from) (to) = (from)
+
 /* Bytes first: what ends a connection must not be taken for one that was there before. */
 #define KM_SEE(seen, tp, read)                                                    \
 	do {                                                                      \
@@ -121,6 +123,12 @@ static __always_inline int km_has_ended(const struct km_seen *seen)
 		return 1;
 	}
 	return 0;
+}
+
+/* Whether a connection in this state of the kernel's is not established yet. */
+static __always_inline int km_is_opening(__u32 state)
+{
+	return state == BPF_TCP_SYN_SENT || state == BPF_TCP_SYN_RECV;
 }
 
 /*
@@ -173,12 +181,20 @@ struct km_growth {
 	__u32 lost;
 };
 
+/* Whether nothing is new: most connections that are open say nothing most of the time. */
+static __always_inline int km_is_told(const struct km_conn *conn, const struct km_growth *now)
+{
+	return conn->state == KM_CONN_TOLD && now->sent <= conn->sent &&
+	       now->received <= conn->received && now->retransmits <= conn->retransmits &&
+	       now->lost <= conn->lost;
+}
+
 /*
  * Counts what is new since the last time; whether it has carried anything. The last word
  * has who tells the end: a look that was overtaken by it, or by the socket's next connection
  * (another start), adds nothing.
  */
-static __noinline int km_tell(struct km_kept *kept, const struct km_seen *seen, __u64 start,
+static __always_inline int km_tell(struct km_kept *kept, const struct km_seen *seen, __u64 start,
 			      int closed)
 {
 	struct km_growth now = {}, grown = {};
@@ -191,8 +207,10 @@ static __noinline int km_tell(struct km_kept *kept, const struct km_seen *seen, 
 	now.received = km_bytes_received(seen);
 	now.retransmits = seen->retransmits;
 	now.lost = seen->lost;
+	if (!closed && km_is_told(&kept->conn, &now))
+		return 0;
 	bpf_spin_lock(&kept->lock);
-	fresh = kept->conn.state == KM_CONN_OPEN && kept->conn.start == start;
+	fresh = kept->conn.state <= KM_CONN_OPEN && kept->conn.start == start;
 	if (fresh || (kept->conn.state == KM_CONN_TOLD && kept->conn.start == start)) {
 		KM_GROW(&kept->conn, now, grown, sent)
 		KM_GROW(&kept->conn, now, grown, received)

@@ -18,10 +18,8 @@
 
 #define KM_WORD(field) (*(volatile typeof(field) *)&(field))
 
-static __noinline void km_ends4(struct bpf_sock_ops *ctx, struct km_conn *conn)
+static __always_inline void km_ends4(struct bpf_sock_ops *ctx, struct km_conn *conn)
 {
-	if (!conn)
-		return;
 	conn->local.word[2] = conn->remote.word[2] = KM_MAPPED;
 	conn->local.word[3] = KM_WORD(ctx->local_ip4);
 	conn->remote.word[3] = KM_WORD(ctx->remote_ip4);
@@ -41,8 +39,6 @@ static __noinline void km_ends6(struct bpf_sock_ops *ctx, struct km_conn *conn)
 	conn->remote.word[3] = KM_WORD(ctx->remote_ip6[3]);
 }
 
-#define KM_DIRECT(to, from) (to) = (from)
-
 /* Whether this socket's connection is watched. */
 static __always_inline int km_is_watched(struct bpf_sock_ops *ctx)
 {
@@ -60,14 +56,12 @@ static __always_inline struct km_kept *km_kept_of(struct bpf_sock *sk, __u64 soc
 }
 
 /* In the socket's place, else in storage; whether there was memory for it. */
-static __noinline int km_keep(struct bpf_sock *sk, __u64 socket, const struct km_conn *conn)
+static __always_inline int km_keep(struct bpf_sock *sk, __u64 socket, const struct km_conn *conn)
 {
 	struct km_watched *place = km_watched_at(socket);
 	struct km_kept *kept;
 	int mine = 0;
 
-	if (!sk || !conn)
-		return 0;
 	if (place && (!place->socket || place->socket == socket)) {
 		bpf_spin_lock(&place->lock);
 		mine = !place->socket || place->socket == socket;
@@ -119,7 +113,7 @@ static __always_inline int km_wanted(const struct km_switch *switches,
 }
 
 /* A connection of an enrolled pod with somebody else is watched from now on. */
-static __noinline void km_begin(struct bpf_sock_ops *ctx, enum km_direction direction)
+static __always_inline void km_begin(struct bpf_sock_ops *ctx, enum km_direction direction)
 {
 	struct km_switch *switches = km_switches();
 	struct km_conn conn = {};
@@ -221,15 +215,26 @@ static __noinline void km_forgive(const struct km_conn *conn)
 		km_tally_up(KM_TALLY_FORGIVEN);
 }
 
-/* It counts as opened when it is told of: by the next sweep, or by its end. */
-static __noinline void km_opened(struct bpf_sock_ops *ctx)
+/* Whether it matters when a connection opened. */
+static __always_inline int km_opening_matters(const struct km_switch *switches)
+{
+	struct km_avoiding *avoiding = switches->avoid_ms ? km_avoiding_row() : NULL;
+
+	return switches->access_log || (avoiding && avoiding->until);
+}
+
+/*
+ * It counts as opened when it is told of: by the next sweep, or by its end. Both see for
+ * themselves that it is: to keep it here costs as much as to end it.
+ */
+static __always_inline void km_opened(struct bpf_sock_ops *ctx)
 {
 	struct km_switch *switches = km_switches();
 	struct bpf_sock *sk = ctx->sk;
 	__u64 socket, now, took;
 	struct km_kept *kept;
 
-	if (!sk || !switches || !km_is_watched(ctx))
+	if (!sk || !switches || !km_is_watched(ctx) || !km_opening_matters(switches))
 		return;
 	socket = bpf_get_socket_cookie(ctx);
 	kept = km_kept_of(sk, socket);
@@ -272,7 +277,8 @@ static __noinline void km_failed(struct km_conn *conn, struct tcp_sock *tp, __u1
 }
 
 /* Connections with an error have their record whatever the sample says. */
-static __noinline void km_say_over(struct km_kept *kept, struct bpf_sock *sk, __u64 socket)
+static __always_inline void km_say_over(struct km_kept *kept, struct bpf_sock *sk, __u64 socket,
+					int opening)
 {
 	struct km_switch *switches = km_switches();
 	struct km_seen seen = {};
@@ -287,7 +293,7 @@ static __noinline void km_say_over(struct km_kept *kept, struct bpf_sock *sk, __
 		return;
 	KM_SEE(&seen, tp, KM_DIRECT);
 	error = tp->inet_conn.icsk_inet.sk.sk_err;
-	dialling = kept->conn.state == KM_CONN_DIALLING;
+	dialling = opening && kept->conn.state == KM_CONN_DIALLING;
 	if (dialling) {
 		error = error ?: ECANCELED; /* given up by the application */
 		kept->conn.state = KM_CONN_OVER;
@@ -301,39 +307,41 @@ static __noinline void km_say_over(struct km_kept *kept, struct bpf_sock *sk, __
 }
 
 /* Storage goes with the socket: to free it here would cost as much as all the rest. */
-static __noinline void km_ended(struct bpf_sock_ops *ctx)
+static __always_inline void km_ended(struct bpf_sock_ops *ctx)
 {
 	struct bpf_sock *sk = ctx->sk;
 	struct km_watched *place;
+	struct km_kept *kept;
 	__u64 socket;
+	int mine;
 
 	if (!sk)
 		return;
 	socket = bpf_get_socket_cookie(ctx);
 	place = km_watched_at(socket);
-	if (!place || place->socket != socket) {
-		km_say_over(bpf_sk_storage_get(&km_conn, sk, 0, 0), sk, socket);
-		return;
-	}
-	km_say_over(km_kept_in(place), sk, socket);
-	place->socket = 0;
+	mine = place && place->socket == socket;
+	kept = mine ? km_kept_in(place) : bpf_sk_storage_get(&km_conn, sk, 0, 0);
+	km_say_over(kept, sk, socket, km_is_opening(ctx->args[0]));
+	if (mine)
+		place->socket = 0;
 }
 
+/* All in one function: with what processors are kept from, each call costs as much as a look-up. */
 SEC("sockops") int km_observe(struct bpf_sock_ops *ctx)
 {
-	switch (ctx->op) {
-	case BPF_SOCK_OPS_TCP_CONNECT_CB:
-		km_begin(ctx, KM_OUTBOUND);
-		break;
-	case BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB:
-		km_opened(ctx);
-		break;
-	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
-		km_begin(ctx, KM_INBOUND);
-		break;
+	__u32 op = ctx->op;
+
+	switch (op) {
 	case BPF_SOCK_OPS_STATE_CB:
 		if (ctx->args[1] == BPF_TCP_CLOSE)
 			km_ended(ctx);
+		break;
+	case BPF_SOCK_OPS_TCP_CONNECT_CB:
+	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
+		km_begin(ctx, op == BPF_SOCK_OPS_TCP_CONNECT_CB ? KM_OUTBOUND : KM_INBOUND);
+		break;
+	case BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB:
+		km_opened(ctx);
 		break;
 	}
 	return 1;

@@ -34,23 +34,28 @@ static __noinline __attribute__((unused)) void km_tally_up(enum km_tally_kind ki
 }
 
 /*
- * The row of some traffic on this CPU. One that is new may push the oldest out: that
- * is seen by comparing how many were made with how many there are.
+ * One that is new may push the oldest out: that is seen by comparing how many were made with
+ * how many there are.
  */
 static __noinline __attribute__((unused)) struct km_traffic *
-km_traffic_of(struct km_traffic_key *key)
+km_new_traffic(struct km_traffic_key *key)
 {
-	struct km_traffic *row, fresh = {};
+	struct km_traffic fresh = {};
 
 	if (!key)
 		return NULL;
-	row = bpf_map_lookup_elem(&km_traffic, key);
-	if (row)
-		return row;
 	fresh.since = bpf_ktime_get_ns();
 	if (!bpf_map_update_elem(&km_traffic, key, &fresh, BPF_NOEXIST))
 		km_tally_up(KM_TALLY_ROWS);
 	return bpf_map_lookup_elem(&km_traffic, key);
+}
+
+/* The row of some traffic on this CPU. */
+static __always_inline struct km_traffic *km_traffic_of(struct km_traffic_key *key)
+{
+	struct km_traffic *row = bpf_map_lookup_elem(&km_traffic, key);
+
+	return row ?: km_new_traffic(key);
 }
 
 /*

@@ -22,25 +22,31 @@ struct bpf_iter__bpf_map_elem {
 
 #define KM_READ(to, from) bpf_probe_read_kernel(&(to), sizeof(to), &(from))
 
-static __noinline void km_look(struct km_kept *kept, struct tcp_sock *tp, __u64 start,
+/* Of what was dialled. What has failed will say so. */
+static __always_inline int km_is_open(const struct km_seen *seen)
+{
+	return !km_is_opening(seen->state) && seen->state != BPF_TCP_CLOSE;
+}
+
+static __noinline void km_look(struct km_kept *kept, const struct km_seen *seen, __u64 start,
 			       __u64 socket)
 {
 	struct km_switch *switches = km_switches();
-	struct km_seen seen = {};
 
-	if (!kept)
+	if (!kept || !seen || (kept->conn.state == KM_CONN_DIALLING && !km_is_open(seen)))
 		return;
-	KM_SEE(&seen, tp, KM_READ);
-	if (km_tell(kept, &seen, start, 0) && switches &&
+	if (km_tell(kept, seen, start, 0) && switches &&
 	    switches->access_log & KM_LOG_STEPS && km_sampled(switches, socket))
-		km_write(&kept->conn, &seen, socket, KM_EVENT_PERIODIC, 0);
+		km_write(&kept->conn, seen, socket, KM_EVENT_PERIODIC, 0);
 }
 
 SEC("iter/bpf_sk_storage_map") int km_sweep(struct bpf_iter__bpf_sk_storage_map *ctx)
 {
 	struct sock *sk = ctx->sk;
+	struct km_seen seen = {};
 	struct km_kept *kept;
 	struct tcp_sock *tp;
+	__u64 start;
 
 	if (!sk)
 		return 0;
@@ -48,8 +54,11 @@ SEC("iter/bpf_sk_storage_map") int km_sweep(struct bpf_iter__bpf_sk_storage_map 
 	if (!tp)
 		return 0;
 	kept = bpf_sk_storage_get(&km_conn, tp, 0, 0);
-	if (kept)
-		km_look(kept, tp, kept->conn.start, bpf_get_socket_cookie(tp));
+	if (!kept)
+		return 0;
+	start = kept->conn.start;
+	KM_SEE(&seen, tp, KM_DIRECT);
+	km_look(kept, &seen, start, bpf_get_socket_cookie(tp));
 	return 0;
 }
 
@@ -73,6 +82,7 @@ SEC("iter/bpf_map_elem") int km_sweep_places(struct bpf_iter__bpf_map_elem *ctx)
 {
 	__u64 socket, address, start;
 	struct km_watched *place;
+	struct km_seen seen = {};
 	__u32 *key = ctx->key, index;
 	struct tcp_sock *tp;
 	int there;
@@ -90,8 +100,10 @@ SEC("iter/bpf_map_elem") int km_sweep_places(struct bpf_iter__bpf_map_elem *ctx)
 	bpf_spin_unlock(&place->lock);
 	tp = (struct tcp_sock *)address;
 	there = km_is_there(tp, socket);
-	if (there > 0)
-		km_look(km_kept_in(place), tp, start, socket);
+	if (there > 0) {
+		KM_SEE(&seen, tp, KM_READ);
+		km_look(km_kept_in(place), &seen, start, socket);
+	}
 	if (there)
 		return 0;
 	bpf_spin_lock(&place->lock);
