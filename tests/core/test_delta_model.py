@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from kmesh.core.delta import Session
 from kmesh.core.events import ADDRESS, AUTHORIZATION, Applied, Commit, Envelope, Offer, Request
 from kmesh.core.model import Rejected, Resource
-from tests.core.test_delta import NODE, bad, policy, workload
+from tests.core.sessions import NODE, bad, policy, workload
 
 NAMES = [f"w{index}" for index in range(12)]
 names = st.sampled_from(NAMES)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.core.meshes import WEB, service, workload
+from tests.kernel.authz import FRIEND, FRIEND6, SERVER, SERVER6
 from tests.kernel.mesh import SMALL, Mesh
 from tests.kernel.net import Servers, namespace, run
 
@@ -82,4 +83,19 @@ def steered(mesh: Mesh, pod: Namespace, servers: Servers) -> Mesh:
     mesh.enrol(pod)
     servers.tcp("10.1.0.1", 8080)
     mesh.put(workload("a", "10.1.0.1", of=WEB), service(WEB, "10.9.0.1"))
+    return mesh
+
+
+@pytest.fixture
+def guarded(mesh: Mesh, pod: Namespace, servers: Servers) -> Mesh:
+    """The pod is the server; its clients dial from other addresses of the namespace."""
+    mesh.steering.start_guarding()
+    for port in (8080, 9090):
+        servers.tcp(SERVER, port)
+        servers.tcp(SERVER6, port)
+    servers.udp(SERVER, 8080)
+    servers.udp(SERVER6, 8080)
+    mesh.put(workload("server", SERVER, SERVER6), workload("friend", FRIEND, FRIEND6))
+    mesh.tables.remember(pod.cookie, pod.path)
+    mesh.enrol(pod, "server")
     return mesh

@@ -4,76 +4,36 @@ from __future__ import annotations
 
 import errno
 import socket
-from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-import anyio
 import pytest
 
 from kmesh.abi.layout import Reason, Switch
 from kmesh.bpf import lib
-from kmesh.core import addr
 from kmesh.core.commands import Op, Phase
-from kmesh.core.guard_why import forbids
-from kmesh.core.model import Action, Authorization, Match, PolicyScope, StringMatch
-from kmesh.tasks.ender import Ender
-from kmesh.tasks.evict import Evictor
+from kmesh.core.model import Action, Match, PolicyScope, StringMatch
 from tests.core.meshes import WEB, service, uid, workload
-from tests.kernel.mesh import SMALL, Mesh, dial, refused
-from tests.kernel.net import TIMEOUT, Servers, until
+from tests.kernel.authz import (
+    FRIEND,
+    FRIEND6,
+    SERVER,
+    SERVER6,
+    STRANGER,
+    STRANGER6,
+    family,
+    policy,
+    put,
+    reach,
+    source,
+)
+from tests.kernel.mesh import Mesh, dial, refused
+from tests.kernel.net import Servers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from tests.kernel.net import Namespace
 
+
 pytestmark = pytest.mark.kernel
-Pair = tuple[socket.socket, socket.socket]
-SERVER, FRIEND, STRANGER = "10.1.0.1", "10.1.0.2", "10.1.0.3"
-OTHER = "10.1.0.4"
-SERVER6, FRIEND6, STRANGER6 = "fd01::1", "fd01::2", "fd01::3"
-
-
-def policy(
-    name: str, *matches: Match, action: Action = Action.ALLOW, dry_run: bool = False,
-    scope: PolicyScope = PolicyScope.NAMESPACE,
-) -> Authorization:  # fmt: skip
-    rules = tuple((((match,)),) for match in matches)
-    return Authorization(f"default/{name}", "default", scope, action, rules, dry_run)
-
-
-def source(text: str, plen: int) -> Match:
-    return Match(source_ips=(addr.network(addr.parse(text), plen),))
-
-
-@pytest.fixture
-def guarded(mesh: Mesh, pod: Namespace, servers: Servers) -> Mesh:
-    """The pod is the server; its clients dial from other addresses of the namespace."""
-    mesh.steering.start_guarding()
-    for port in (8080, 9090):
-        servers.tcp(SERVER, port)
-        servers.tcp(SERVER6, port)
-    servers.udp(SERVER, 8080)
-    servers.udp(SERVER6, 8080)
-    mesh.put(workload("server", SERVER, SERVER6), workload("friend", FRIEND, FRIEND6))
-    mesh.tables.remember(pod.cookie, pod.path)
-    mesh.enrol(pod, "server")
-    return mesh
-
-
-def reach(pod: Namespace, client: str, server: str = SERVER, port: int = 8080) -> bool:
-    """Whether a TCP connection is made; a denied one is refused at once."""
-    family = socket.AF_INET6 if ":" in server else socket.AF_INET
-    with pod.socket(family) as dialler:
-        dialler.bind((client, 0))
-        found = dialler.connect_ex((server, port))
-        assert found in (0, errno.ECONNREFUSED)
-        return found == 0
-
-
-def put(mesh: Mesh, *policies: Authorization) -> None:
-    mesh.steering.put_policies([(each.key, each) for each in policies])
-    mesh.settle()
 
 
 def test_without_policies_everybody_comes_in(guarded: Mesh, pod: Namespace) -> None:
@@ -267,113 +227,6 @@ def test_sixty_four_policies_on_one_workload(guarded: Mesh, pod: Namespace) -> N
     assert guarded.verdicts()["default/p64", "ALLOWED"] == 1
 
 
-@pytest.fixture
-def connected(guarded: Mesh, pod: Namespace) -> Iterator[Callable[[str, str], Pair]]:
-    """Opens connections to a server that never closes them: (client, accepted)."""
-    with ExitStack() as stack:
-        listeners = {}
-        for server in (SERVER, SERVER6):
-            listener = listeners[server] = stack.enter_context(pod.socket(family(server)))
-            listener.bind((server, 7777))
-            listener.listen(512)
-
-        def connect(client: str, server: str) -> Pair:
-            dialler = stack.enter_context(pod.socket(family(server)))
-            dialler.bind((client, 0))
-            dialler.connect((server, 7777))
-            accepted = stack.enter_context(listeners[server].accept()[0])
-            accepted.settimeout(TIMEOUT)
-            return dialler, accepted
-
-        yield connect
-
-
-WAYS = pytest.mark.parametrize("way", ["program", "sock_diag"])
-
-
-@WAYS
-def test_an_open_connection_lives_until_it_is_looked_at(
-    guarded: Mesh, pod: Namespace, connected: Callable[[str, str], Pair], way: str
-) -> None:
-    pairs = [(SERVER, FRIEND), (SERVER6, FRIEND6), (SERVER, STRANGER), (SERVER6, STRANGER6)]
-    friend, friend6, stranger, stranger6 = (connected(c, s) for s, c in pairs)
-    told: set[int] = set()
-    guarded.steering.guards.changed = told.update
-    put(guarded, policy("a", source(FRIEND, 32), source(FRIEND6, 128)))
-    assert told == {pod.cookie}
-    talk(stranger)
-    pod_evict(guarded, pod, way)
-    for pair in (friend, friend6):
-        talk(pair)
-    for client, server in (stranger, stranger6):
-        with pytest.raises(ConnectionAbortedError):
-            server.recv(1)
-        with pytest.raises(ConnectionResetError):
-            client.recv(1)
-    assert guarded.count("EVICT", "NOT_ALLOWED") == (2 if way == "program" else 0)
-
-
-@WAYS
-def test_what_the_pod_dialled_itself_is_not_looked_at(
-    guarded: Mesh, pod: Namespace, way: str
-) -> None:
-    listener = pod.socket()
-    with listener, pod.socket() as client:
-        listener.bind((FRIEND, 7777))
-        listener.listen()
-        guarded.steering.planner.open_reasons = 1 << Reason.UNLISTED
-        planner = guarded.steering.planner
-        guarded.tables.apply([Op(Phase.CIDRS_ON, planner.config(cidrs=False), None)])
-        client.bind((SERVER, 0))
-        client.connect((FRIEND, 7777))
-        server, _ = listener.accept()
-        with server:
-            put(guarded, policy("nobody"))
-            pod_evict(guarded, pod, way)
-            talk((client, server))
-
-
-@WAYS
-def test_an_identity_that_changes_ends_its_connections(
-    guarded: Mesh, pod: Namespace, connected: Callable[[str, str], Pair], way: str
-) -> None:
-    other = Match(namespaces=(StringMatch("exact", "other"),))
-    put(guarded, policy("a", other, action=Action.DENY))
-    pair = connected(FRIEND, SERVER)
-    told: set[int] = set()
-    guarded.steering.guards.changed = told.update
-    guarded.remove(uid("friend"))
-    guarded.put(workload("friend", FRIEND, namespace="other"))
-    assert told == {pod.cookie}
-    pod_evict(guarded, pod, way)
-    with pytest.raises(ConnectionAbortedError):
-        pair[1].recv(1)
-
-
-def family(server: str) -> socket.AddressFamily:
-    return socket.AF_INET6 if ":" in server else socket.AF_INET
-
-
-def talk(pair: Pair) -> None:
-    client, server = pair
-    client.sendall(b"?")
-    assert server.recv(1) == b"?"
-
-
-def pod_evict(mesh: Mesh, pod: Namespace, way: str) -> None:
-    """Look at the pod's connections, with the program (where there is one) or over sock_diag."""
-    if way == "program" and "km_evict" not in mesh.plane.programs:
-        pytest.skip("this kernel has no iterator that ends connections")
-    steering = mesh.steering
-    evictor = Evictor(
-        0.0,
-        Ender(mesh.plane.iterate if way == "program" else lambda *_: False, mesh.plane.sockets),
-        lambda found: forbids(steering, found.remote, found.local, found.local_port),
-    )
-    anyio.run(evictor.look, pod.cookie)
-    assert evictor.statistics().failures == 0
-
-
 def test_a_client_is_refused_before_it_reaches_the_server(
     mesh: Mesh, ends: tuple[Namespace, Namespace]
 ) -> None:
@@ -424,102 +277,6 @@ def connects(pod: Namespace, server: str, port: int = 8080, mine: str = "") -> b
 
 def early(mesh: Mesh) -> int:
     return mesh.count("EARLY", "NOT_ALLOWED")
-
-
-def test_a_new_agent_takes_over_and_changes_nothing_until_it_knows(
-    guarded: Mesh, pod: Namespace
-) -> None:
-    mine = policy("a", source(FRIEND, 32))
-    put(guarded, mine)
-    bpffs = guarded.plane.root.removesuffix("/kmesh")
-    guarded.plane.close()
-    again = Mesh(bpffs, SMALL)
-    guarded.plane, guarded.tables, guarded.steering = again.plane, again.tables, again.steering
-    again.put(workload("server", SERVER, SERVER6), workload("friend", FRIEND, FRIEND6))
-    assert not reach(pod, STRANGER)
-    assert reach(pod, FRIEND)
-    again.steering.start_guarding()
-    put(again, mine, policy("b", source(STRANGER, 32)))
-    assert reach(pod, FRIEND)
-    assert reach(pod, STRANGER)
-
-
-def test_an_agent_that_ends_between_any_two_writes_opens_nothing(
-    guarded: Mesh, pod: Namespace
-) -> None:
-    """After each write, and after each one of the next agent's, every client meets the old policy
-    or the new one; whom neither lets in never comes in."""
-    sources = (FRIEND, STRANGER, OTHER)
-    old = policy("a", source(FRIEND, 32))
-    new = policy("a", Match(principals=(StringMatch("presence"),)), source(STRANGER, 32))
-    right = {FRIEND: {True}, STRANGER: {False, True}, OTHER: {False}}
-    survived = 0
-    while True:
-        put(guarded, old)
-        assert [reach(pod, each) for each in sources] == [True, False, False]
-        guarded.steering.put_policies([(new.key, new)])
-        done = write(guarded, survived, lambda: met(pod, right))
-        met(pod, right)
-        guarded.begin()
-        guarded.steering.start_guarding()
-        guarded.steering.put_policies([(new.key, new)])
-        guarded.steering.put(
-            (each.uid, each)
-            for each in (workload("server", SERVER, SERVER6), workload("friend", FRIEND, FRIEND6))
-        )
-        guarded.tables.remember(pod.cookie, pod.path)
-        guarded.steering.enrol(pod.cookie, uid("server"))
-        guarded.steering.start()
-        write(guarded, 1000, lambda: met(pod, right))
-        assert [reach(pod, each) for each in sources] == [True, True, False]
-        if done < survived:
-            break
-        survived += 1
-    assert survived > 5, "there was nothing to interrupt"
-
-
-def write(mesh: Mesh, most: int, between: Callable[[], None]) -> int:
-    """Writes what is planned one by one, that many at most; how many it was."""
-    done = 0
-    while done < most:
-        mesh.now += 0.3
-        ops = mesh.steering.next_ops(mesh.now)[:1]
-        if not ops:
-            if mesh.steering.idle():
-                break
-            continue
-        outcome = mesh.tables.apply(ops)
-        assert outcome.error is None
-        mesh.steering.report(ops, outcome, mesh.now)
-        between()
-        done += 1
-    return done
-
-
-def met(pod: Namespace, right: dict[str, set[bool]]) -> None:
-    """Every client meets one of the verdicts that are right for it."""
-    for client, verdicts in right.items():
-        assert reach(pod, client) in verdicts, client
-
-
-def test_a_withdrawn_pod_is_guarded_no_more(guarded: Mesh, pod: Namespace) -> None:
-    put(guarded, policy("nobody"))
-    assert not reach(pod, FRIEND)
-    guarded.steering.withdraw(pod.cookie)
-    guarded.settle()
-    assert guarded.tables.scan_guards().links == {}
-    until(lambda: reach(pod, FRIEND))  # the kernel lets go of a link some time after its pin went
-
-
-def test_old_sets_leave_the_tables(guarded: Mesh, pod: Namespace) -> None:
-    for last in range(5):
-        put(guarded, policy("a", source(f"10.1.0.{last}", 32)))
-    guarded.now += 10
-    guarded.settle()
-    guarded.now += 10
-    guarded.settle()
-    assert len(guarded.tables.scan_guards().rules) == 1
-    assert dial(pod, SERVER, 8080) == f"{SERVER}:8080"
 
 
 def test_ports_are_those_of_the_pod_through_a_vip_and_direct(

@@ -12,8 +12,8 @@ from kmesh.core.model import PolicyScope
 from kmesh.core.policy import Attempt, judge
 from tests.core import policies as some
 from tests.core.meshes import workload
+from tests.kernel.authz import reach
 from tests.kernel.net import Servers, namespace
-from tests.kernel.test_authz import reach
 
 if TYPE_CHECKING:
     from kmesh.core.model import Authorization

@@ -20,8 +20,8 @@ from kmesh.errors import BpfError
 from kmesh.tasks.places import Places
 from kmesh.tasks.writer import Writer
 from tests.core.meshes import workload
+from tests.kernel.authz import policy, put, reach, source
 from tests.kernel.net import Servers, run, until
-from tests.kernel.test_authz import policy, put, reach, source
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -28,9 +28,9 @@ from kmesh.core import addr
 from kmesh.core.records import Connection
 from kmesh.core.traffic import NOTHING, Growth
 from tests.core.meshes import WEB, service, workload
+from tests.kernel.authz import policy, put, reach, source
 from tests.kernel.mesh import SMALL, Mesh
 from tests.kernel.net import Servers
-from tests.kernel.test_authz import policy, put, reach, source
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

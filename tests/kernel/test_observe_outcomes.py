@@ -20,8 +20,8 @@ from kmesh.bpf.traffic import TrafficReader
 from kmesh.core import addr
 from kmesh.core.traffic import NOTHING, Growth
 from tests.core.meshes import workload
+from tests.kernel.authz import policy, put, source
 from tests.kernel.net import TIMEOUT, namespace, run
-from tests.kernel.test_authz import policy, put, source
 from tests.kernel.test_observe import (
     FRIEND,
     FRIEND6,

@@ -19,9 +19,9 @@ from kmesh.core.bpflog import Names
 from kmesh.core.switches import REFUSALS
 from kmesh.tasks.bpflog import BpfLog
 from tests.core.meshes import WEB, service, workload
+from tests.kernel.authz import policy, put, source
 from tests.kernel.mesh import SMALL, Mesh, refused
 from tests.kernel.net import Servers
-from tests.kernel.test_authz import policy, put, source
 from tests.kernel.test_observe import (
     FRIEND,
     FRIEND6,

@@ -41,7 +41,7 @@ TRIED = {
         "test_authz.py::test_answers_to_unconnected_datagrams_come_in",
     ),
     "open connections ended after a change": (
-        "test_authz.py::test_an_open_connection_lives_until_it_is_looked_at",
+        "test_authz_open.py::test_an_open_connection_lives_until_it_is_looked_at",
     ),
     "refusal before the server is reached": (
         "test_authz.py::test_a_client_is_refused_before_it_reaches_the_server",

@@ -27,9 +27,9 @@ LIVES = "test_an_open_connection_lives_until_it_is_looked_at"
 UDP = "test_unconnected_udp_answers_come_from_the_vip"
 JUNIT = f"""<testsuites><testsuite>
 <testcase classname="tests.kernel.test_sock" name="{UDP}[a]"/>
-<testcase classname="tests.kernel.test_authz" name="{LIVES}[program]">
+<testcase classname="tests.kernel.test_authz_open" name="{LIVES}[program]">
 <skipped message="no"/></testcase>
-<testcase classname="tests.kernel.test_authz" name="{LIVES}[sock_diag]"/>
+<testcase classname="tests.kernel.test_authz_open" name="{LIVES}[sock_diag]"/>
 <testcase classname="tests.kernel.test_authz" name="test_datagrams_are_judged"><failure/></testcase>
 <testcase classname="tests.kernel.test_authz" name="test_of_something_else"/>
 </testsuite></testsuites>"""
