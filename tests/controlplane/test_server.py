@@ -17,7 +17,8 @@ from kmesh.controlplane.mesh import Mesh
 from kmesh.controlplane.server import ControlPlane, Listen
 from kmesh.core.events import ADDRESS, AUTHORIZATION
 from kmesh.errors import ConfigError
-from tests.controlplane.client import DEADLINE, DeltaClient, delta_client, names, versions
+from tests.controlplane.client import DeltaClient, delta_client, names, versions
+from tests.waiting import PATIENCE, eventually
 
 pytestmark = pytest.mark.anyio
 Misbehaviour = Callable[[DeltaClient], Awaitable[None]]
@@ -90,7 +91,7 @@ async def test_a_client_that_does_not_read_gets_the_latest_state_only() -> None:
         await client.first(ADDRESS)
         # The first response is larger than all windows, so the server waits in the middle of it.
         plane.set_resource(ADDRESS, "large", "1", bytes(16 << 20))
-        await _until(lambda: plane.statistics()[0].responses == 2)
+        await eventually(lambda: plane.statistics()[0].responses == 2)
         for number in range(50):
             plane.set_resource(ADDRESS, "fast", str(number), b"x")
             await anyio.lowlevel.checkpoint()
@@ -106,14 +107,14 @@ async def test_acks_and_nacks_are_kept(caplog: pytest.LogCaptureFixture) -> None
         await client.ask(ADDRESS)
         response = await client.receive()
         await client.answer(response, "bad/one: truncated")
-        await _until(lambda: plane.statistics()[0].nacks == 1)
+        await eventually(lambda: plane.statistics()[0].nacks == 1)
         nack = plane.sessions()[0].last_nack
         assert nack is not None
         assert (nack.message, nack.names) == ("bad/one: truncated", ("bad/one",))
         assert "bad/one: truncated; the response had bad/one" in caplog.text
         plane.set_resource(ADDRESS, "bad/one", "w", b"")
         await client.answer(await client.receive())
-        await _until(lambda: plane.statistics()[0].acks == 1)
+        await eventually(lambda: plane.statistics()[0].acks == 1)
         assert plane.statistics()[0].pending == 0
 
 
@@ -145,7 +146,7 @@ async def test_clients_that_vanish_are_forgotten() -> None:
         async with delta_client(address) as client:
             await client.first(ADDRESS)
             assert len(plane.sessions()) == 1
-        await _until(lambda: not plane.sessions())
+        await eventually(lambda: not plane.sessions())
         plane.set_resource(ADDRESS, "r", "v", b"x")
 
 
@@ -157,7 +158,7 @@ async def test_run_reports_its_address_and_stops_when_cancelled() -> None:
             await client.first(ADDRESS)
             group.cancel_scope.cancel()
     with pytest.raises(ConnectionRefusedError):
-        socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2])), timeout=5)
+        socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2])), timeout=PATIENCE)
 
 
 async def test_a_unix_socket_and_one_left_by_a_killed_process(tmp_path: Path) -> None:
@@ -186,9 +187,3 @@ def test_addresses() -> None:
         port = taken.getsockname()[1]
         with pytest.raises(ConfigError, match=f"127.0.0.1:{port}"):
             Listen("127.0.0.1", port).bind()
-
-
-async def _until(condition: Callable[[], bool]) -> None:
-    with anyio.fail_after(DEADLINE):
-        while not condition():  # noqa: ASYNC110
-            await anyio.sleep(0.005)

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ from kmesh.cli.client import Client
 from kmesh.lab.enrol import Daemon, DaemonAway
 from tests.held import Held, look
 from tests.kernel.mesh import dial
+from tests.waiting import PATIENCE, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from tests.kernel.net import Namespace
 
 KMESH = (sys.executable, "-m", "kmesh")
-WITHIN = 30.0
-POLL = 0.02
 BETWEEN_DIALS = 0.002
 
 
@@ -35,14 +33,6 @@ def environment(source: Path | None = None) -> dict[str, str]:
     names = ("PATH", "HOME", "LANG", "VIRTUAL_ENV", "PYTHONPATH")
     found = {name: os.environ[name] for name in names if name in os.environ}
     return found if source is None else {**found, "PYTHONPATH": str(source)}
-
-
-def until(holds: Callable[[], bool], what: Callable[[], object], within: float = WITHIN) -> None:
-    """Look until it holds; fails with ``what()`` after ``within`` seconds."""
-    deadline = time.monotonic() + within
-    while not holds():
-        assert time.monotonic() < deadline, what()
-        time.sleep(POLL)
 
 
 class Agent:
@@ -158,7 +148,7 @@ class Agent:
     def _end(self, number: signal.Signals) -> int:
         assert self.process is not None, "it does not run"
         self.process.send_signal(number)
-        status = self.process.wait(WITHIN)
+        status = self.process.wait(PATIENCE)
         self.process = None
         return status
 

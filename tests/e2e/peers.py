@@ -17,8 +17,9 @@ from kmesh.controlplane.file import parse
 from kmesh.controlplane.resources import version
 from kmesh.controlplane.server import ControlPlane, Listen
 from kmesh.core.events import ADDRESS
-from tests.e2e.agent import KMESH, WITHIN, environment, until
+from tests.e2e.agent import KMESH, environment
 from tests.tasks.xds_peers import Peer
+from tests.waiting import PATIENCE, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -175,7 +176,7 @@ class PlaneProcess:
                 command, stdout=subprocess.PIPE, stderr=log, text=True, env=environment()
             )
         assert self._process.stdout is not None
-        assert select.select([self._process.stdout], [], [], WITHIN)[0], self.log.read_text()
+        assert select.select([self._process.stdout], [], [], PATIENCE)[0], self.log.read_text()
         assert self._process.stdout.readline().startswith("ready "), self.log.read_text()
 
     def kill(self) -> None:

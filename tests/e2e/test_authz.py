@@ -15,10 +15,10 @@ import pytest
 
 from kmesh.cli.main import main
 from kmesh.core.events import AUTHORIZATION
-from tests.e2e.agent import until
 from tests.e2e.peers import pod as workload
 from tests.e2e.peers import policy, service
 from tests.kernel.net import TIMEOUT
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,11 +13,12 @@ import pytest
 from kmesh.abi.check import seal
 from kmesh.abi.layout import Vip
 from kmesh.bpf import lib
-from tests.e2e.agent import environment, until
+from tests.e2e.agent import environment
 from tests.e2e.peers import pod as workload
 from tests.e2e.peers import service
 from tests.kernel.mesh import dial
 from tests.kernel.net import namespace
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,10 +10,11 @@ import pytest
 
 from kmesh.core.events import ADDRESS
 from kmesh.wire.gen.istio import workload as w
-from tests.e2e.agent import uid, until
+from tests.e2e.agent import uid
 from tests.e2e.peers import bad_plane, service
 from tests.e2e.peers import pod as workload
 from tests.kernel.mesh import dial
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from tests.e2e.agent import Agent

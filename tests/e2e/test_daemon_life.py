@@ -12,11 +12,12 @@ import pytest
 
 from kmesh.bpf import removal
 from kmesh.bpf.objects import MAPS
-from tests.e2e.agent import KMESH, Dialler, environment, until
+from tests.e2e.agent import KMESH, Dialler, environment
 from tests.e2e.peers import pod as workload
 from tests.e2e.peers import service
 from tests.kernel.mesh import dial
 from tests.kernel.net import namespace
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from tests.e2e.agent import Agent

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.e2e.agent import Dialler, uid, until
+from tests.e2e.agent import Dialler, uid
 from tests.e2e.peers import pod as workload
 from tests.e2e.peers import service
 from tests.kernel.mesh import dial
 from tests.kernel.net import namespace
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from tests.e2e.agent import Agent

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from kmesh.errors import KmeshError
-from tests.e2e.agent import uid, until
+from tests.e2e.agent import uid
 from tests.e2e.peers import pod as workload
 from tests.e2e.peers import service
 from tests.kernel.mesh import dial
 from tests.kernel.net import Servers, namespace
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from tests.e2e.agent import Agent

@@ -8,12 +8,13 @@ import pytest
 from anyio.from_thread import start_blocking_portal
 
 from tests.e2e import agent as agents
-from tests.e2e.agent import Dialler, until
+from tests.e2e.agent import Dialler
 from tests.e2e.peers import pod as workload
 from tests.e2e.peers import policy, service
 from tests.kernel.disk import small
 from tests.kernel.mesh import dial
 from tests.tasks.cutter import Proxy
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

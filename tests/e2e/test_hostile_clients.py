@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import orjson
 import pytest
 
-from tests.e2e.agent import until
 from tests.e2e.peers import free_port, pod, service
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from tests.e2e.agent import Agent

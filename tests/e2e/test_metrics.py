@@ -12,9 +12,9 @@ from prometheus_client.parser import text_string_to_metric_families as read_text
 
 from kmesh.bpf import lib
 from kmesh.core.catalogue import FAMILIES, LOGS, TRAFFIC, UPSTREAM
-from tests.e2e.agent import WITHIN, until
 from tests.e2e.peers import free_port, pod, policy, service
 from tests.kernel.mesh import dial
+from tests.waiting import PATIENCE, until
 
 if TYPE_CHECKING:
     from tests.e2e.agent import Agent
@@ -86,7 +86,7 @@ def test_the_agents_own_numbers(
         dial(netns, "10.96.0.1", 80)
     # A count that a busy machine made slow is followed by a long pause.
     counted = lambda: value(scrape(port), "kmesh_map_entries", map="km_enrol") == 1  # noqa: E731
-    until(counted, agent.tail, 5 * WITHIN)
+    until(counted, agent.tail, 5 * PATIENCE)
     damage(agent, netns)
     told = agent.audit()
     assert (told["differences"], told["exceptions"]) == ({"km_enrol": {"missing": 1}}, [])

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from kmesh.cli.client import Client
-from tests.e2e.agent import until
 from tests.e2e.peers import free_port, pod, policy, service
 from tests.e2e.test_metrics import samples, scrape
 from tests.kernel.mesh import dial
 from tests.kernel.net import Servers
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,11 +11,11 @@ import pytest
 
 from kmesh.cli.client import AgentRefused, Client
 from kmesh.page import page
-from tests.e2e.agent import until
 from tests.e2e.peers import free_port, pod, service
 from tests.kernel.conftest import ends
 from tests.kernel.mesh import dial
 from tests.kernel.net import Servers
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from tests.e2e.agent import Agent

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.deploy.queries import DEPLOY, queries, variables
-from tests.e2e.agent import until
 from tests.e2e.peers import free_port, pod, service
 from tests.kernel.mesh import dial
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

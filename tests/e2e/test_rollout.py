@@ -9,11 +9,11 @@ import pytest
 
 from kmesh.cli.client import Client
 from kmesh.cli.main import main
-from tests.e2e.agent import WITHIN, until
 from tests.e2e.peers import pod as workload
 from tests.e2e.peers import service
 from tests.kernel.mesh import dial
 from tests.kernel.net import run
+from tests.waiting import PATIENCE, until
 
 if TYPE_CHECKING:
     import socket
@@ -160,7 +160,7 @@ def test_what_is_left_of_a_removed_endpoint_ends_after_the_drain_time(
         stays.connect((NEW, 8080))
         with echo.accept(OLD) as old, echo.accept(NEW) as new:
             plane.apply(*mesh(NEW))
-            old.settimeout(WITHIN)
+            old.settimeout(PATIENCE)
             with pytest.raises(ConnectionResetError):
                 old.recv(1)
             says(stays, new)

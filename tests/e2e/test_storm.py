@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.e2e.agent import environment, until
+from tests.e2e.agent import environment
 from tests.e2e.peers import pod as workload
 from tests.e2e.peers import policy, service
 from tests.kernel.mesh import dial
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from tests.e2e.agent import Agent

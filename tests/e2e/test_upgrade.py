@@ -16,11 +16,12 @@ from kmesh.abi.layout import META_SIZE
 from kmesh.bpf import lib
 from kmesh.cli.client import Client
 from tests import other_build
-from tests.e2e.agent import environment, until
+from tests.e2e.agent import environment
 from tests.e2e.peers import pod as workload
 from tests.e2e.peers import policy, service
 from tests.held import linked
 from tests.kernel.mesh import dial
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,18 +9,17 @@ import secrets
 import socket
 import subprocess
 import threading
-import time
 from typing import TYPE_CHECKING, TypeVar
 
 from kmesh.bpf import lib
+from tests.waiting import SLOW
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 R = TypeVar("R")
 CLONE_NEWNET = 0x40000000
-SLOW = float(os.environ.get("KMESH_TEST_SLOW", "1"))  # emulated machines need more patience
-TIMEOUT = 5.0 * SLOW
+TIMEOUT = 20.0 * SLOW  # of a socket
 
 
 class Namespace:
@@ -157,11 +156,3 @@ class Servers:
 def run(*command: str, text: str) -> None:
     """A command with this input; raises CalledProcessError."""
     subprocess.run(command, input=text, text=True, check=True)
-
-
-def until(holds: Callable[[], bool]) -> None:
-    """Wait for what the kernel does in its own time; raises AssertionError when it does not."""
-    end = time.monotonic() + TIMEOUT
-    while not holds():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.01)

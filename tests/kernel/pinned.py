@@ -6,7 +6,6 @@ import gc
 import os
 import select
 import socket
-import time
 from contextlib import ExitStack, contextmanager
 from ctypes import CDLL
 from pathlib import Path
@@ -23,6 +22,7 @@ from kmesh.core.policy import Attempt
 from tests.core.world import SLOTS, VIP_ROWS, VIPS, WORDS
 from tests.held import Held, look
 from tests.kernel.net import CLONE_NEWNET, TIMEOUT
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -146,10 +146,10 @@ class Rig:
 
     def _comes_in(self, pod: Pod, own: str, port: int, passes: bool) -> None:
         """A link that was removed is let go of a moment later by the kernel."""
-        end = time.monotonic() + TIMEOUT
-        while (pod.dial(own, port, STRANGER) is not None) != passes:
-            assert time.monotonic() < end, (own, port, passes)
-            time.sleep(0.01)
+        until(
+            lambda: (pod.dial(own, port, STRANGER) is not None) == passes,
+            lambda: (own, port, passes),
+        )
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from kmesh.errors import CapacityError
 from tests.core import meshes
 from tests.core.meshes import WEB, service, uid, workload
 from tests.kernel.mesh import SMALL, Mesh, dial, refused
-from tests.kernel.net import SLOW
+from tests.waiting import SLOW
 
 if TYPE_CHECKING:
     from collections.abc import Callable

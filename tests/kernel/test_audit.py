@@ -33,9 +33,9 @@ from kmesh.tasks.audit import Auditor
 from kmesh.tasks.writer import Writer
 from tests.core.meshes import WEB, service, workload
 from tests.core.test_audit import EXEMPT, POLICY
-from tests.e2e.agent import until
 from tests.kernel.mesh import Mesh, dial
 from tests.kernel.net import namespace
+from tests.waiting import eventually, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -76,9 +76,7 @@ def audit(mesh: Mesh) -> dict[str, Any]:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(writer.run)
             await auditor.round()
-            with anyio.fail_after(20):
-                while not mesh.steering.idle():  # noqa: ASYNC110 nothing tells
-                    await anyio.sleep(0.01)
+            await eventually(mesh.steering.idle)
             tasks.cancel_scope.cancel()
         return auditor.state()
 

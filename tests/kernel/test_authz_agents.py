@@ -21,7 +21,7 @@ from tests.kernel.authz import (
     source,
 )
 from tests.kernel.mesh import SMALL, Mesh, dial
-from tests.kernel.net import until
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable

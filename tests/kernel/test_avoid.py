@@ -17,6 +17,7 @@ from kmesh.core.avoid import Avoided, in_force
 from tests.core.meshes import WEB, service, workload
 from tests.kernel.net import TIMEOUT, Servers, run
 from tests.kernel.test_observe import switch
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,9 +62,7 @@ def dial(pod: Namespace) -> int:
 
 def until_refused(pod: Namespace) -> None:
     """Return after a connection that was refused; time may have to pass before."""
-    deadline = time.monotonic() + TIMEOUT
-    while dial(pod) != errno.ECONNREFUSED:
-        assert time.monotonic() < deadline
+    until(lambda: dial(pod) == errno.ECONNREFUSED)
 
 
 def avoided(mesh: Mesh) -> list[Avoided]:
@@ -142,10 +141,7 @@ def test_who_does_not_answer_is_avoided_when_the_client_gives_up(
     with client.socket() as patient:
         patient.setblocking(False)
         assert patient.connect_ex((VIP, 80)) == errno.EINPROGRESS
-        deadline = time.monotonic() + TIMEOUT
-        while not retransmits(patient):
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        until(lambda: retransmits(patient))
     assert [each.addr for each in avoided(mesh)] == [addr.parse(SILENT)]
 
 

@@ -9,7 +9,8 @@ import pytest
 
 from kmesh.tasks.accesslog import LogWriter, RotatingFile
 from tests.kernel.disk import small
-from tests.tasks.test_accesslog import lines, numbers, until
+from tests.tasks.test_accesslog import lines, numbers
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

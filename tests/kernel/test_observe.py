@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import socket
 import struct
-import time
 from collections import Counter
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
@@ -31,6 +30,7 @@ from tests.core.meshes import WEB, service, workload
 from tests.kernel.authz import policy, put, reach, source
 from tests.kernel.mesh import SMALL, Mesh
 from tests.kernel.net import Servers
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -110,13 +110,11 @@ def fetch(client: Namespace, mine: str, server: str, port: int) -> bytes:
 
 def settled(mesh: Mesh, closed: int) -> None:
     """Return once both ends of so many connections are closed: the kernel takes its time."""
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        both = [total(mesh, direction).closed for direction in Direction]
-        if both == [closed, closed]:
-            return
-        time.sleep(0.001)
-    raise AssertionError(f"closed {both}, not {closed}")
+
+    def both() -> list[int]:
+        return [total(mesh, direction).closed for direction in Direction]
+
+    until(lambda: both() == [closed, closed], both)
 
 
 def test_connections_through_a_vip_are_counted_at_both_ends(watched: Mesh, ends: Ends) -> None:

@@ -35,6 +35,7 @@ from tests.kernel.test_observe import (
     traffic,
     watched,
 )
+from tests.waiting import eventually
 
 if TYPE_CHECKING:
     from kmesh.abi.layout import TrafficKey
@@ -241,9 +242,7 @@ async def test_the_agent_writes_a_bounded_number_of_lines(
     with caplog.at_level(logging.INFO, logger="kmesh.tasks.bpflog"):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(log.run)
-            with anyio.fail_after(10):
-                while sum(log.statistics().lines.values()) < 20:  # noqa: ASYNC110 no event tells
-                    await anyio.sleep(0.01)
+            await eventually(lambda: sum(log.statistics().lines.values()) >= 20)
             tasks.cancel_scope.cancel()
     written = [each.message for each in caplog.records]
     assert len(written) == 5

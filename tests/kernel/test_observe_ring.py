@@ -12,8 +12,11 @@ from kmesh.abi.layout import EventKind
 from kmesh.tasks import ring
 from kmesh.tasks.ring import RingReader, keep_reading
 from tests.kernel.test_observe import FRIEND, SERVER, fetch, switch, watched
+from tests.waiting import eventually
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from kmesh.core.records import Record
     from tests.kernel.mesh import Mesh
     from tests.kernel.net import Namespace
@@ -21,6 +24,10 @@ if TYPE_CHECKING:
 __all__ = ["watched"]
 pytestmark = [pytest.mark.kernel, pytest.mark.anyio]
 Ends = tuple["Namespace", "Namespace"]
+
+
+async def came(found: Sequence[object], count: int) -> None:
+    await eventually(lambda: len(found) >= count)
 
 
 async def test_the_first_record_wakes_a_reader_that_would_sleep_for_ever(
@@ -45,9 +52,7 @@ async def test_the_first_record_wakes_a_reader_that_would_sleep_for_ever(
         await anyio.wait_all_tasks_blocked()
         for count in (2, 4, 6):
             await anyio.to_thread.run_sync(fetch, client, FRIEND, SERVER, 8080)
-            with anyio.fail_after(20):
-                while len(found) < count:  # noqa: ASYNC110 no event tells
-                    await anyio.sleep(0.01)
+            await came(found, count)
         await anyio.sleep(3 * ring.GATHER)
         assert turns <= 1 + 6, "once at first, and at most once for each record"
         tasks.cancel_scope.cancel()
@@ -83,7 +88,5 @@ async def test_a_reader_outlives_the_tables_that_were_replaced_by_bigger_ones(
         watched.tables.release()
         for count in (2, 4):
             await anyio.to_thread.run_sync(fetch, client, FRIEND, SERVER, 8080)
-            with anyio.fail_after(20):
-                while len(found) < count:  # noqa: ASYNC110 no event tells
-                    await anyio.sleep(0.01)
+            await came(found, count)
         tasks.cancel_scope.cancel()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -12,6 +11,7 @@ import pytest
 
 from kmesh.lab import netns
 from kmesh.lab.lab import Lab
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,10 +55,8 @@ class Place(NamedTuple):
 
     def assert_processes(self, count: int) -> None:
         """So many servers run, now or soon: one that lost its starter still has to notice."""
-        deadline = time.monotonic() + 20
-        while len(found := processes_with(f"kmesh-{self.name}-")) != count:
-            assert time.monotonic() < deadline, found
-            time.sleep(0.01)
+        word = f"kmesh-{self.name}-"
+        until(lambda: len(processes_with(word)) == count, lambda: processes_with(word))
 
 
 def processes_with(word: str) -> list[str]:

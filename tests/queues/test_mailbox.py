@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kmesh.queues.mailbox import Mailbox, MailboxStatistics
+from tests.waiting import PATIENCE
 
 pytestmark = pytest.mark.anyio
 
@@ -90,7 +91,7 @@ async def test_a_put_wakes_the_reader_once() -> None:
 async def test_what_was_put_before_the_wait_ends_it_at_once() -> None:
     box: Mailbox[str, int] = Mailbox()
     box.put([("a", 1)])
-    with anyio.fail_after(5):
+    with anyio.fail_after(PATIENCE):
         await box.wait()
     with anyio.move_on_after(0) as scope:
         await box.wait()
@@ -100,6 +101,6 @@ async def test_what_was_put_before_the_wait_ends_it_at_once() -> None:
 async def test_a_nudge_wakes_without_a_value() -> None:
     box: Mailbox[str, int] = Mailbox()
     box.nudge()
-    with anyio.fail_after(5):
+    with anyio.fail_after(PATIENCE):
         await box.wait()
     assert box.take(1) == []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from typing import TYPE_CHECKING
 
 from kmesh.core import addr
@@ -12,9 +11,9 @@ from kmesh.core.accesslog import COMPLETE, Entry, Form
 from kmesh.tasks import accesslog
 from kmesh.tasks.accesslog import Descriptor, LogWriter, RotatingFile
 from kmesh.tasks.lines import stamp
+from tests.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     import pytest
@@ -27,13 +26,6 @@ def lines(count: int, start: int = 0) -> tuple[bytes, int]:
     """Arguments of ``put``."""
     made = (Entry(n, COMPLETE, True, END, END, sent=n) for n in range(start, start + count))
     return "".join(TEXT.line(each, stamp(each.time)) for each in made).encode(), count
-
-
-def until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
 
 
 def numbers(*files: Path) -> list[int]:

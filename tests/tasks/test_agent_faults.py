@@ -27,9 +27,10 @@ from kmesh.wire.discovery import Decoder, ResponseReader
 from tests.e2e.peers import mesh_file, pod, policy, service
 from tests.tasks.cutter import Proxy
 from tests.tasks.xds_peers import NODE
+from tests.waiting import eventually
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from kmesh.core.commands import Op
     from kmesh.core.events import Applied
@@ -102,12 +103,6 @@ def mesh(step: int) -> str:
         *(pod(f"pod-{i}", f"10.2.{step}.{i}", of=key) for i, key in enumerate(others)),
         policy(f"p{step % 3}", {"namespaces": [{"Exact": f"ns-{step}"}]}),
     )  # fmt: skip
-
-
-async def eventually(holds: Callable[[], bool]) -> None:
-    with anyio.fail_after(60):
-        while not holds():  # noqa: ASYNC110 nothing tells
-            await anyio.sleep(0.002)
 
 
 async def test_cut_at_every_message_with_faulty_tables_it_gets_there() -> None:

@@ -19,6 +19,7 @@ from kmesh.tasks.gate import GATE, Gate
 from kmesh.tasks.problems import problems
 from tests.core.test_live import DENIAL, LABELS, OUTBOUND
 from tests.tasks.test_telemetry import batch
+from tests.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -75,12 +76,6 @@ async def served(bench: Bench, path: Path) -> AsyncIterator[aiohttp.ClientSessio
         await runner.cleanup()
 
 
-async def until(holds: Callable[[], bool]) -> None:
-    with anyio.fail_after(30):
-        while not holds():  # noqa: ASYNC110 what is waited for tells nobody
-            await anyio.sleep(0.01)
-
-
 async def test_records_arrive_as_lines_until_the_limit(tmp_path: Path) -> None:
     bench = Bench()
     async with served(bench, tmp_path) as session, anyio.create_task_group() as tasks:
@@ -92,7 +87,7 @@ async def test_records_arrive_as_lines_until_the_limit(tmp_path: Path) -> None:
                 lines.extend([orjson.loads(line) async for line in response.content])
 
         tasks.start_soon(follow)
-        await until(lambda: bool(bench.ring.tells))
+        await eventually(lambda: bool(bench.ring.tells))
         bench.ring.tell(DENIAL, OUTBOUND)
         bench.ring.tell(OUTBOUND, DENIAL)
     assert [each["kind"] for each in lines] == ["denied", "close", "close"]
@@ -109,7 +104,7 @@ async def test_only_what_was_asked_for(tmp_path: Path) -> None:
                 lines.extend([orjson.loads(line) async for line in response.content])
 
         tasks.start_soon(follow)
-        await until(lambda: bool(bench.ring.tells))
+        await eventually(lambda: bool(bench.ring.tells))
         bench.ring.tell(OUTBOUND, DENIAL, OUTBOUND, DENIAL)
     assert [each["kind"] for each in lines] == ["denied", "denied"]
 
@@ -133,10 +128,10 @@ async def test_nobody_follows_the_ring_for_nobody(tmp_path: Path) -> None:
     assert bench.watched == [Held.ALL, Held.NOTHING]
     async with served(bench, tmp_path) as session:
         response = await session.get("http://k/events")
-        await until(lambda: bool(bench.ring.tells))
+        await eventually(lambda: bool(bench.ring.tells))
         response.close()
         bench.ring.tell(DENIAL)
-        await until(lambda: not bench.ring.tells)
+        await eventually(lambda: not bench.ring.tells)
 
 
 async def test_a_slow_follower_is_told_what_it_lost(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,7 +156,7 @@ async def test_a_follower_that_reads_nothing_is_sent_away(
         stream = await anyio.connect_unix(str(tmp_path / "s"))
         async with stream:
             await stream.send(b"GET /events HTTP/1.1\r\nHost: k\r\n\r\n")
-            await until(lambda: bool(bench.ring.tells))
+            await eventually(lambda: bool(bench.ring.tells))
             many = [DENIAL] * 512
             with anyio.fail_after(60):
                 while bench.ring.tells:

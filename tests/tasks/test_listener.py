@@ -21,6 +21,7 @@ from kmesh.tasks import admin, listener, pods
 from kmesh.tasks.listener import Limits, Listener, refused, serving, trusted
 from kmesh.tasks.problems import SAFETY, answer, content
 from kmesh.tasks.stream import endless
+from tests.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -71,13 +72,6 @@ ROUTES = [
     web.get("/show", show), web.post("/take", take), web.get("/stuck", stuck),
     web.get("/stream", stream), web.get("/broken", broken), web.get("/half", half),
 ]  # fmt: skip
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    deadline = anyio.current_time() + 5
-    while not holds():
-        assert anyio.current_time() < deadline
-        await anyio.sleep(0.01)
 
 
 class Reply(NamedTuple):
@@ -297,7 +291,7 @@ async def test_too_many_connections_are_closed_at_once(kind: str, tmp_path: Path
                 await more.receive()
             assert place.statistics()[:2] == (3, 3)
             assert place.turned() == {"connections": 1}
-        await until(lambda: place.statistics().open == 0)
+        await eventually(lambda: place.statistics().open == 0)
         assert (await place.ask()).status == 200
 
 
@@ -328,7 +322,7 @@ async def test_an_address_that_is_taken_is_had_later(
             await tasks.start(made.run)
             assert made.listening == []
             taken.close()
-            await until(lambda: bool(made.listening))
+            await eventually(lambda: bool(made.listening))
             assert (await Place(made.listening[0], made.statistics).ask()).status == 200
             tasks.cancel_scope.cancel()
     assert "no admin API" in caplog.text

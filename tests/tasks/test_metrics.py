@@ -20,6 +20,7 @@ from kmesh.tasks import collector as collectors
 from kmesh.tasks import listener, metrics
 from kmesh.tasks.collector import Collector
 from kmesh.tasks.metrics import PATHS, MetricsServer
+from tests.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
@@ -157,9 +158,7 @@ async def test_a_client_that_goes_away_is_counted_and_hurts_nobody(
         host, _, port = base.removeprefix("http://").rpartition(":")
         with socket.create_connection((host, int(port))) as slow:
             slow.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
-            with anyio.fail_after(20):
-                while not server.statistics().abandoned:  # noqa: ASYNC110 no event tells
-                    await anyio.sleep(0.01)
+            await eventually(lambda: server.statistics().abandoned)
         monkeypatch.setattr(metrics, "DEADLINE", 60.0)
         async with client.get(base + "/metrics") as answer:
             assert "kmesh_scrapes_abandoned_total 1\n" in await answer.text()
@@ -174,7 +173,5 @@ async def test_an_address_that_is_taken_is_tried_again(monkeypatch: pytest.Monke
             await tasks.start(server.run)
             assert server.statistics().listening == ""
             holder.close()
-            with anyio.fail_after(20):
-                while not server.statistics().listening:  # noqa: ASYNC110 no event tells
-                    await anyio.sleep(0.01)
+            await eventually(lambda: server.statistics().listening)
             tasks.cancel_scope.cancel()

@@ -22,6 +22,7 @@ from kmesh.core.histogram import Histogram
 from kmesh.core.labels import Names, ServiceName
 from kmesh.tasks import otlp
 from kmesh.tasks.otlp import Otlp
+from tests.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -141,9 +142,7 @@ async def test_log_lines_arrive_with_ztunnels_keys(monkeypatch: pytest.MonkeyPat
     async with exporting(receiver) as made:
         made.put_logs([ENTRY])
         request = await receiver.until("/v1/logs")
-        with anyio.fail_after(20):
-            while not made.statistics().sent["logs"]:  # noqa: ASYNC110 no event tells
-                await anyio.sleep(0.01)
+        await eventually(lambda: made.statistics().sent["logs"])
     (record,) = request.resource_logs[0].scope_logs[0].log_records
     assert record.body.string_value == COMPLETE
     assert (record.time_unix_nano, record.severity_text) == (ENTRY.time, "error")
@@ -175,14 +174,10 @@ async def test_what_the_other_side_refuses_is_counted_and_goes_on_afterwards(
     async with exporting(receiver) as made:
         made.put_logs([ENTRY, ENTRY])
         await receiver.until("/v1/logs")
-        with anyio.fail_after(20):
-            while made.statistics().failed["logs"] != 2:  # noqa: ASYNC110 no event tells
-                await anyio.sleep(0.01)
+        await eventually(lambda: made.statistics().failed["logs"] == 2)
         receiver.status = 200
         made.put_logs([ENTRY])
-        with anyio.fail_after(20):
-            while made.statistics().sent["logs"] != 1:  # noqa: ASYNC110 no event tells
-                await anyio.sleep(0.01)
+        await eventually(lambda: made.statistics().sent["logs"] == 1)
 
 
 async def test_what_nobody_takes_is_dropped_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,6 +22,7 @@ from kmesh.core.store import Store
 from kmesh.errors import BpfError, CapacityError
 from kmesh.tasks.writer import Writer
 from tests.core.meshes import DB, WEB, service, uid, workload
+from tests.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -51,13 +52,6 @@ class Limited(FakeKernel):
             if wanted > most:
                 raise CapacityError(f"would need {wanted} rows, {option} is {most}", most)
         super().grow(vips, slots)
-
-
-async def eventually(true: Callable[[], bool]) -> None:
-    """Return once it is; retries and pods are not announced by any event."""
-    with anyio.fail_after(20):
-        while not true():  # noqa: ASYNC110 see above
-            await anyio.sleep(0.01)
 
 
 class Rig:
