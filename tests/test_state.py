@@ -15,8 +15,9 @@ from kmesh.app import App
 from kmesh.bpf import removal
 from kmesh.core import addr
 from kmesh.core.failures import Failure
+from kmesh.core.plain import plain
 from kmesh.core.rank import rank
-from kmesh.state import peak_rss_kib, plain, quantiles, title
+from kmesh.state import peak_rss_kib, quantiles, title
 from tests.core.meshes import WEB, service, workload
 from tests.wire.messages import entry
 from tests.wire.twins import encoded, scanned

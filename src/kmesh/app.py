@@ -20,8 +20,9 @@ from kmesh.core.drain import Draining
 from kmesh.core.events import ADDRESS
 from kmesh.core.guard_why import forbids
 from kmesh.core.labels import Labels
+from kmesh.core.plain import plain
 from kmesh.planning import sizes, steering
-from kmesh.state import capacity, cpu_seconds, describe, plain
+from kmesh.state import capacity, cpu_seconds, describe
 from kmesh.tasks import admin
 from kmesh.tasks.admin_context import Context
 from kmesh.tasks.audit import Auditor

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import resource
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kmesh.core.addr import is_ipv4, text
 from kmesh.core.dirty import EXACT
+from kmesh.core.plain import plain
 from kmesh.core.policy import LOOPBACK
 from kmesh.tasks.top_sources import OPTIONS
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from kmesh.tasks.places import Places
 
 
-PLAIN = frozenset({str, int, float, bool})
 FORGETTING = frozenset({"km_flow", "km_denial", "km_udp_out", "km_traffic", "km_avoid"})
 
 
@@ -131,19 +131,6 @@ def peak_rss_kib() -> int:
     """Most resident memory ever; getrusage would count the parent's before exec as well."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
-
-
-def plain(value: Any) -> Any:
-    """Named tuples as objects, mappings and sequences copied, everything else as it is."""
-    if value is None or type(value) in PLAIN:
-        return value
-    if isinstance(value, tuple) and hasattr(value, "_asdict"):
-        return {name: plain(each) for name, each in value._asdict().items()}
-    if hasattr(value, "items"):
-        return {str(name): plain(each) for name, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(each) for each in value]
-    return value
 
 
 def quantiles(seconds: Sequence[float]) -> dict[str, float]:

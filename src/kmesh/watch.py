@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from kmesh import __version__
 from kmesh.core.accesslog import Form
 from kmesh.core.istio import TrafficSeries
+from kmesh.core.plain import plain
 from kmesh.core.switches import Held, Settings
 from kmesh.tasks.accesslog import Descriptor, LogWriter, RotatingFile
 from kmesh.tasks.collect import one
@@ -85,19 +86,18 @@ class Watch:
     def state(self) -> dict[str, Json]:
         """For GET /state."""
         found: dict[str, Json] = {
-            "switches": _plain(self.switches.settings._asdict()),
-            "access_log": _plain(self.log.statistics()._asdict()),
+            "switches": plain(self.switches.settings),
+            "access_log": plain(self.log.statistics()),
             "series": {
-                name: _plain(table.statistics()._asdict())
-                for name, table in self.series.tables.items()
+                name: plain(table.statistics()) for name, table in self.series.tables.items()
             },
             "metrics": None,
             "otlp": None,
         }
         if self.metrics is not None:
-            found["metrics"] = _plain(self.metrics.statistics()._asdict())
+            found["metrics"] = plain(self.metrics.statistics())
         if self.otlp is not None:
-            found["otlp"] = _plain(self.otlp.statistics()._asdict())
+            found["otlp"] = plain(self.otlp.statistics())
         return found
 
     def _ready(self) -> bool:
@@ -133,10 +133,3 @@ def _sinks(config: Config) -> list[Descriptor | RotatingFile]:
         path, size = Path(config.access_log_file), config.access_log_file_size
         sinks.append(RotatingFile(path, size, config.access_log_files))
     return sinks
-
-
-def _plain(value: dict[str, object]) -> dict[str, Json]:
-    return {
-        name: dict(each) if hasattr(each, "items") else each  # type: ignore[misc,call-overload]
-        for name, each in value.items()
-    }

@@ -79,33 +79,34 @@ def test_retries_back_off_and_others_go_on() -> None:
     assert mesh.steer.failing == {}
 
 
-def test_turning_the_trie_off_may_fail_too_and_waits_for_its_turn() -> None:
-    broken = False
-    mesh = failing(lambda _: broken)
+def trie_stays_on(faults: list[str]) -> Mesh:
+    """A mesh whose last CIDR went, and whose tables failed when the trie was to be turned off;
+    they do while there are ``faults``."""
+    mesh = failing(lambda _: bool(faults))
     mesh.put(service(WEB, "10.9.0.0/24"), A)
     mesh.settle()
     mesh.drop(WEB)
     ops = mesh.until(Phase.CIDRS_OFF)
-    broken = True
+    faults.append("broken")
     mesh.steer.report(ops, mesh.tables.apply(ops), mesh.now)
+    return mesh
+
+
+def test_turning_the_trie_off_may_fail_too_and_waits_for_its_turn() -> None:
+    faults: list[str] = []
+    mesh = trie_stays_on(faults)
     assert mesh.settle() == [], "a writer that came back at once would never rest"
     assert mesh.steer.next_due() == mesh.now + FIRST_RETRY
-    broken = False
+    faults.clear()
     mesh.now += FIRST_RETRY
     assert phases(mesh.settle()) == [Phase.CIDRS_OFF]
     assert mesh.steer.failing == {}
 
 
 def test_a_trie_that_is_needed_again_is_no_failure_any_more() -> None:
-    broken = False
-    mesh = failing(lambda _: broken)
-    mesh.put(service(WEB, "10.9.0.0/24"), A)
-    mesh.settle()
-    mesh.drop(WEB)
-    ops = mesh.until(Phase.CIDRS_OFF)
-    broken = True
-    mesh.steer.report(ops, mesh.tables.apply(ops), mesh.now)
-    broken = False
+    faults: list[str] = []
+    mesh = trie_stays_on(faults)
+    faults.clear()
     mesh.put(service(WEB, "10.9.0.0/24"))
     mesh.settle()
     assert mesh.steer.failing == {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import time
 from pathlib import Path
@@ -67,8 +66,8 @@ def full(mesh: Mesh, pod: Namespace, servers: Servers) -> Iterator[Mesh]:
     yield mesh
 
 
-def audit(mesh: Mesh) -> dict[str, Any]:
-    """One round beside a running writer."""
+def audit(mesh: Mesh, finishes: bool = True) -> dict[str, Any]:
+    """One round beside a running writer, which ``finishes`` if it can."""
 
     async def run() -> dict[str, Any]:
         writer = Writer(mesh.tables, mesh.steering, lambda _: None)
@@ -76,7 +75,8 @@ def audit(mesh: Mesh) -> dict[str, Any]:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(writer.run)
             await auditor.round()
-            await eventually(mesh.steering.idle)
+            if finishes:
+                await eventually(mesh.steering.idle)
             tasks.cancel_scope.cancel()
         return auditor.state()
 
@@ -227,39 +227,8 @@ def test_what_cannot_be_repaired_is_told(full: Mesh, monkeypatch: pytest.MonkeyP
     lib.delete(full.plane.maps["km_enrol"], cookie.to_bytes(8, "little"))
     monkeypatch.setattr("kmesh.tasks.audit.SETTLE", 0.1)
     monkeypatch.setattr(lib, "update", lambda *_: lib.check(-28, "update a map"))
-    found = audit_once(full)
+    found = audit(full, finishes=False)
     whats = [each["what"] for each in found["exceptions"]]
     assert whats[0] == "1 rows of km_enrol are missing and cannot be repaired"
     assert "is not wholly in the mesh" in whats[1]
     assert "km_enrol" in whats[1]
-
-
-def audit_once(mesh: Mesh) -> dict[str, Any]:
-    """One round beside a writer that cannot finish."""
-
-    async def run() -> dict[str, Any]:
-        writer = Writer(mesh.tables, mesh.steering, lambda _: None)
-        auditor = Auditor(mesh.plane, mesh.tables, writer, None)
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(writer.run)
-            await auditor.round()
-            tasks.cancel_scope.cancel()
-        return auditor.state()
-
-    return anyio.run(run)
-
-
-def test_links_that_were_detached_are_attached_again(full: Mesh, pod: Namespace) -> None:
-    libbpf = ctypes.CDLL("libbpf.so.1")
-    for name in ("connect4", f"{WHOLE}_{pod.cookie}"):
-        fd = lib.pinned(f"{full.plane.root}/links/{name}")
-        assert fd is not None
-        with open(fd, closefd=True):
-            assert libbpf.bpf_link_detach(fd) == 0
-    with pytest.raises(OSError, match="unreachable"):
-        dial(pod, "10.9.0.1", 80)
-    found = audit(full)
-    assert (found["mended"], found["differences"]) == (1, {LINK: {"missing": 1}})
-    assert (found["removed"], found["exceptions"]) == (0, [])
-    assert full.plane.guards.leading(pod.cookie, full.plane.programs) == b""
-    assert dial(pod, "10.9.0.1", 80) in ENDS
