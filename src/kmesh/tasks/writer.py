@@ -10,14 +10,14 @@ from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import anyio
-import anyio.to_thread
+import anyio.lowlevel
 
-from kmesh.core.commands import ROW
 from kmesh.core.events import ADDRESS, AUTHORIZATION, Applied, Commit, Offer
 from kmesh.core.histogram import Histogram
 from kmesh.core.segments import Full
-from kmesh.errors import BpfError, CapacityError, KmeshError
+from kmesh.errors import KmeshError
 from kmesh.queues.mailbox import Mailbox
+from kmesh.tasks.growth import Grower
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -79,8 +79,8 @@ class Writer:
         self.visible = Histogram()
         self._received: float | None = None
         self._news = False
-        self._revision = self._ops = self._batches = 0
-        self._failures = self._refused = self._grown = 0
+        self._grower = Grower(tables, steering)
+        self._revision = self._ops = self._batches = self._failures = 0
 
     def offer(self, offer: Offer) -> None:
         """Resources of a response."""
@@ -176,7 +176,7 @@ class Writer:
         try:
             ops = self.steering.next_ops(self._clock(), lambda: time.thread_time() >= end)
         except Full as full:
-            await self._grow(full)
+            await self._grower.grow(full, self._clock())
             return True
         if ops:
             outcome = self._tables.apply(ops)
@@ -186,9 +186,8 @@ class Writer:
             if outcome.error is not None:
                 self._failures += 1
                 log.error("map write failed, kept the old row: %s", outcome.error)
-                self._failed_at = (
-                    self.steering.frontends.dirty.batch
-                )  # the rest of them is planned anew
+                batch = self.steering.frontends.dirty.batch
+                self._failed_at = batch  # the rest of them is planned anew
         self._answer()
         return bool(ops) or not self.steering.idle()
 
@@ -217,48 +216,6 @@ class Writer:
             self._revision = answered.revision
             self._report(Applied(self._revision, self.steering.frontends.rejected()))
 
-    async def _grow(self, full: Full) -> None:
-        """Make the full table bigger, or refuse the frontend that did not fit."""
-        try:
-            with anyio.CancelScope(shield=True):
-                await anyio.to_thread.run_sync(self._enlarge, full)
-        except (CapacityError, BpfError) as error:
-            self._refuse(full, error)
-            return
-        self._tables.release()
-        vips, slots = self._tables.capacity()
-        self.steering.planner.vip_capacity = vips
-        self.steering.planner.segments.grow(slots)
-        self.steering.guards.sets.rows.grow(self._tables.row_capacity())
-        self._grown += 1
-        log.info("tables grown: %d records, %d slots", vips, slots)
-
-    def _enlarge(self, full: Full) -> None:
-        """Twice the size, or the most that is allowed when that is enough."""
-        if full.table == ROW:
-            self._tables.grow_rows(1 << (full.need - 1).bit_length())
-            return
-        vips, slots = self._tables.capacity()
-        size = {"km_vip": vips, "km_slot": slots}
-        size[full.table] = max(2 * size[full.table], 1 << (full.need - 1).bit_length())
-        try:
-            self._tables.grow(size["km_vip"], size["km_slot"])
-        except CapacityError as error:
-            if error.limit < full.need:
-                raise
-            size[full.table] = error.limit
-            self._tables.grow(size["km_vip"], size["km_slot"])
-
-    def _refuse(self, full: Full, error: KmeshError) -> None:
-        self._refused += 1
-        log.error("refused, the old state stays: %s", error)
-        if full.table == ROW:
-            self.steering.guards.refuse()
-            return
-        frontend = self.steering.frontends.first()
-        if frontend is not None:
-            self.steering.fail(frontend, error.sentence, self._clock())
-
     @property
     def ops(self) -> int:
         """Operations written since the start."""
@@ -266,8 +223,8 @@ class Writer:
 
     def statistics(self) -> WriterStatistics:
         """For metrics and dumps."""
-        responses = len(self._commits) + len(self._waiting)
+        responses, grower = len(self._commits) + len(self._waiting), self._grower
         return WriterStatistics(
-            self._revision, self._ops, self._batches, self._failures, self._refused,
-            self._grown, len(self._asked), responses, tuple(self._delays),
+            self._revision, self._ops, self._batches, self._failures, grower.refused,
+            grower.grown, len(self._asked), responses, tuple(self._delays),
         )  # fmt: skip
