@@ -71,11 +71,19 @@ def mesh(saved: Json) -> str:
         parts.append(f"**{scenario}**\n\n{table(columns, rows)}")
     if results["memory"]:
         parts.append(f"**memory**\n\n{memory(results['memory'])}")
-    others = max(row["others"] for row in results["rows"])
-    parts.append(f"Others used up to {others:.2f} CPUs in the slices kept.")
+    parts.append(_circumstances(results))
     for name, why in results["missing"].items():
         parts.append(f"Not measured: {name}: {why}")
     return "\n\n".join(parts)
+
+
+def _circumstances(results: Json) -> str:
+    """What else ran, and whose load it was."""
+    slices, bursts = (max((row["others"] for row in results[part]), default=0.0)
+                      for part in ("rows", "bursts"))  # fmt: skip
+    found = f"Others used up to {slices:.2f} CPUs in the slices kept, {bursts:.2f} in the bursts."
+    tools = ", ".join(f"{name} {version}" for name, version in results["tools"].items())
+    return f"{found} Load of other programs: {tools}." if tools else found
 
 
 def authz(saved: Json) -> str:

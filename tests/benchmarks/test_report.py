@@ -63,6 +63,7 @@ def mesh(
         "rows": rows,
         "bursts": bursts,
         "memory": [{"way": "kmesh", "workloads": 1000, "process_mib": 50.0, "kernel_mib": 20.0}],
+        "tools": {"wrk": "4.1.0-3", "iperf3": "3.12-1"},
         "missing": {"hey": "hey is not installed"},
     }
 
@@ -112,6 +113,8 @@ def test_every_row_of_a_run_is_in_the_tables() -> None:
             assert sum(line.startswith(f"| {case} | {name} |") for line in lines) == 1
     assert "Not measured: hey: hey is not installed" in lines
     assert "| kmesh | 1,000 | 50.0 | 20.0 |" in lines
+    others = "Others used up to 0.10 CPUs in the slices kept, 0.10 in the bursts."
+    assert f"{others} Load of other programs: wrk 4.1.0-3, iperf3 3.12-1." in lines
     assert "2 x x, Linux 6.1" in lines[0]
     assert "| kmesh | x | x | x | x | x | 0.40 | an audit |" in lines
 
@@ -231,7 +234,9 @@ def test_goals_of_policies(change: dict[str, float], missed: list[int]) -> None:
     assert "8 refused (20 us until ECONNREFUSED)" in text
 
 
-def test_the_readme_and_its_charts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_readme_and_its_charts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     from benchmarks import report
 
     for name, results in (("mesh", mesh()), ("scale", scale()), ("authz", authz())):
@@ -251,6 +256,11 @@ def test_the_readme_and_its_charts(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert readme.read_text() == once
     again = {path.name: path.read_bytes() for path in (tmp_path / "charts").iterdir()}
     assert again == charts
+    old = {"machine": MACHINE, "results": {"rows": []}}
+    (tmp_path / "mesh.json").write_text(json.dumps(old))
+    report.main()
+    assert readme.read_text() == once
+    assert "no bursts, made otherwise" in capsys.readouterr().err
     readme.write_text("no place")
     with pytest.raises(SystemExit, match="once each"):
         report.main()
