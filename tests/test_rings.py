@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -76,3 +77,12 @@ def test_relative_imports_are_not_used() -> None:
     for path in modules():
         for node in ast.walk(ast.parse(path.read_text())):
             assert not (isinstance(node, ast.ImportFrom) and node.level), path
+
+
+def test_the_map_of_modules_names_files_that_are_there() -> None:
+    root = Path(__file__).parents[1]
+    named = set(re.findall(r"`([\w/.]+/[\w.]*)`", (root / "docs/development.md").read_text()))
+    assert len(named) > 60, "the search found nothing"
+    places = root, root / "src/kmesh"
+    missing = {name for name in named if not any((place / name).exists() for place in places)}
+    assert missing == set()

@@ -17,6 +17,7 @@ from kmesh.cli.main import main
 from kmesh.core.events import AUTHORIZATION
 from tests.e2e.peers import pod as workload
 from tests.e2e.peers import policy, service
+from tests.kernel.authz import FRIEND, SERVER, STRANGER, reach
 from tests.kernel.net import TIMEOUT
 from tests.waiting import until
 
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from tests.kernel.net import Namespace, Servers
 
 pytestmark = [pytest.mark.e2e, pytest.mark.kernel]
-SERVER, FRIEND, STRANGER = "10.1.0.1", "10.1.0.2", "10.1.0.3"
 PODS = (workload("client", SERVER), workload("friend", FRIEND))
 ONLY_FRIEND = {"sourceIps": [f"{FRIEND}/32"]}
 
@@ -46,14 +46,6 @@ def door(agent: Agent, plane: Plane, pod: Namespace, servers: Servers) -> Namesp
 def guards(state: dict[str, Any]) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = state["authorization"]["pods"]
     return found
-
-
-def reach(pod: Namespace, client: str, server: str = SERVER, port: int = 8080) -> bool:
-    with pod.socket() as dialler:
-        dialler.bind((client, 0))
-        found = dialler.connect_ex((server, port))
-        assert found in (0, errno.ECONNREFUSED)
-        return found == 0
 
 
 def apply(plane: Plane, *objects: dict[str, Any]) -> None:

@@ -22,6 +22,7 @@ from kmesh.core.traffic import NOTHING, Growth
 from tests.core.meshes import workload
 from tests.kernel.authz import policy, put, source
 from tests.kernel.net import TIMEOUT, namespace, run
+from tests.kernel.outcomes import OUTCOMES, drain, reset, take
 from tests.kernel.test_observe import (
     FRIEND,
     FRIEND6,
@@ -34,6 +35,7 @@ from tests.kernel.test_observe import (
     traffic,
     watched,
 )
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -41,90 +43,14 @@ if TYPE_CHECKING:
     from tests.kernel.mesh import Mesh
     from tests.kernel.net import Namespace
 
+
 __all__ = ["watched"]
 pytestmark = pytest.mark.kernel
 Ends = tuple["Namespace", "Namespace"]
 TIMES = 250
 PORT = 7777
-RESET = struct.pack("ii", 1, 0)
 FAMILIES = [(socket.AF_INET, FRIEND, SERVER), (socket.AF_INET6, FRIEND6, SERVER6)]
 families = pytest.mark.parametrize(("family", "mine", "server"), FAMILIES, ids=["IPv4", "IPv6"])
-
-
-class Outcome(NamedTuple):
-    """What both ends do with a connection, and how many bytes the client sends and receives."""
-
-    client: Callable[[socket.socket], None]
-    server: Callable[[socket.socket], None]
-    sent: int
-    received: int
-
-
-def take(one: socket.socket, count: int) -> None:
-    assert len(one.recv(count, socket.MSG_WAITALL)) == count
-
-
-def drain(one: socket.socket) -> None:
-    while one.recv(100):
-        pass
-
-
-def reset(one: socket.socket) -> None:
-    one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-    one.close()
-
-
-def served_client(one: socket.socket) -> None:
-    one.sendall(bytes(10))
-    drain(one)
-
-
-def served_server(one: socket.socket) -> None:
-    take(one, 10)
-    one.sendall(bytes(20))
-
-
-def half_client(one: socket.socket) -> None:
-    one.sendall(bytes(7))
-    one.shutdown(socket.SHUT_WR)
-    drain(one)
-
-
-def half_server(one: socket.socket) -> None:
-    drain(one)
-    one.sendall(bytes(5))
-
-
-def cut_client(one: socket.socket) -> None:
-    one.sendall(bytes(10))
-    with pytest.raises(ConnectionResetError):
-        one.recv(1)
-
-
-def cut_server(one: socket.socket) -> None:
-    take(one, 10)
-    reset(one)
-
-
-def cutting_client(one: socket.socket) -> None:
-    one.sendall(bytes(10))
-    take(one, 1)
-    reset(one)
-
-
-def cutting_server(one: socket.socket) -> None:
-    take(one, 10)
-    one.sendall(b"x")
-    with pytest.raises(ConnectionResetError):
-        one.recv(1)
-
-
-OUTCOMES = {
-    "served": Outcome(served_client, served_server, 10, 20),
-    "half closed": Outcome(half_client, half_server, 7, 5),
-    "reset by the server": Outcome(cut_client, cut_server, 10, 0),
-    "reset by the client": Outcome(cutting_client, cutting_server, 10, 1),
-}
 
 
 @contextmanager
@@ -336,10 +262,10 @@ def test_numbers_are_the_kernels_own_in_their_units(watched: Mesh, ends: Ends) -
             take(accepted, 1000)
             run("ip", "-n", pod.name, "link", "set", "eth0", "down", text="")
             dialler.sendall(bytes(500))
-            waited(lambda: tcp_info(dialler).retransmits >= 1)
+            until(lambda: tcp_info(dialler).retransmits >= 1)
             run("ip", "-n", pod.name, "link", "set", "eth0", "up", text="")
             take(accepted, 500)
-            waited(lambda: tcp_info(dialler).unacked == 0)
+            until(lambda: tcp_info(dialler).unacked == 0)
             own = tcp_info(dialler)
             watched.plane.sweep()
             (told,) = (
@@ -365,13 +291,6 @@ def tcp_info(one: socket.socket) -> TcpInfo:
     raw = one.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 232)
     offsets = (24, 68, 148, 100)
     return TcpInfo(*(struct.unpack_from("=I", raw, offset)[0] for offset in offsets))
-
-
-def waited(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 @pytest.mark.parametrize("cut", [False, True], ids=["closed", "cut off"])

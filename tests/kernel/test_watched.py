@@ -13,6 +13,7 @@ from kmesh.abi.layout import WATCHED_SIZE, Conn, Direction, Tally, Watched
 from kmesh.bpf import lib
 from kmesh.bpf.traffic import TrafficReader
 from tests.kernel.net import TIMEOUT
+from tests.kernel.outcomes import reset, take
 from tests.kernel.test_observe import (
     FRIEND,
     SERVER,
@@ -22,7 +23,7 @@ from tests.kernel.test_observe import (
     total,
     watched,
 )
-from tests.kernel.test_observe_outcomes import families, reset, take
+from tests.kernel.test_observe_outcomes import families
 
 if TYPE_CHECKING:
     from tests.kernel.mesh import Mesh
