@@ -47,7 +47,7 @@ def everything(
     found = rows(show.turns(all_cases), list(show.contenders))
     for one in show.contenders.values():
         one.check()
-    held = memory.measure(stage, sizes, options) if sizes else []
+    held = memory.measure(stage, sizes, contenders, options) if sizes else []
     failed = {f"{name}, {case.scenario}, {case.name}": why
               for (name, case), why in show.failed.items()}  # fmt: skip
     return {

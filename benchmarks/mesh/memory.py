@@ -16,7 +16,7 @@ from benchmarks.mesh.site import dotted
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from benchmarks._stage import Stage
     from benchmarks.mesh.contend import Options
@@ -27,21 +27,29 @@ MIB = 1 << 20
 LONG = 120.0  # seconds: 5,000 clusters take Envoy some
 
 
-def measure(stage: Stage, sizes: tuple[int, ...], options: Options) -> list[dict[str, Any]]:
-    """One row for each contender that holds a mesh, and each size. Raises Failed."""
+def measure(
+    stage: Stage, sizes: tuple[int, ...], names: Collection[str], options: Options
+) -> list[dict[str, Any]]:
+    """One row for each contender of those ``names`` that holds a mesh, and each size. Raises
+    Failed."""
     rows = []
     for size in sizes:
-        rows.append(_row("kmesh", size, *_kmesh(stage, size)))
-        if (rules := _nftables(stage, size)) is not None:
+        if "kmesh" in names:
+            rows.append(_row("kmesh", size, *_kmesh(stage, size)))
+        if "nft" in names and (rules := _nftables(stage, size)) is not None:
             rows.append(_row("nft, each pod", size, 0, rules))
-        if _envoy.binary() is not None:
+        if _any(names, "envoy") and _envoy.binary() is not None:
             rows.append(_row("envoy, each proxy", size, _one_envoy(stage, size)))
-        if options.ztunnel is not None:
+        if _any(names, "ztunnel"):
             process = ztunnel.alone(stage, options, size)
             rows.append(_row("ztunnel, each", size, _ended(stage, process)))
-        if options.kmesh is not None:
+        if "upstream" in names:
             rows.append(_row("upstream", size, *_upstream(stage, size, options)))
     return rows
+
+
+def _any(names: Collection[str], kind: str) -> bool:
+    return any(name.startswith(kind) for name in names)
 
 
 def _upstream(stage: Stage, size: int, options: Options) -> tuple[int, int]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from benchmarks.mesh import __main__ as command
-from benchmarks.mesh import kubeapi
+from benchmarks.mesh import kubeapi, memory
 from tests.benchmarks import fake_upstream
 from tests.benchmarks.runs import fake, whole
 
@@ -53,7 +53,10 @@ def test_without_a_binary_the_command_says_so(capsys: pytest.CaptureFixture[str]
 def test_a_fake_gets_all_it_needs_but_steers_nothing(tmp_path: Path) -> None:
     program, results = fake(tmp_path, fake_upstream)
     options = ["--kmesh", str(program), "--contenders", "upstream", "--scenario", "connect"]
-    found, _ = whole("mesh", results, *options)
+    found, _ = whole("mesh", results, *options, "--memory")
+    held = [row for row in found["memory"] if row["way"] == "upstream"]
+    assert [row["workloads"] for row in held] == list(memory.QUICK_SIZES)
+    assert all(row["process_mib"] > 0 for row in held)
     # It was set up, its pods were enrolled; then nobody sent their connections anywhere.
     assert set(found["missing"]) == {"upstream"}
     assert found["missing"]["upstream"].endswith("connect: Network is unreachable")
