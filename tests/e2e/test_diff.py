@@ -14,6 +14,7 @@ from kmesh.bpf import lib
 from kmesh.cli.bundle.collect import Part, dump
 from kmesh.cli.bundle.read import Bundle
 from kmesh.cli.bundle.write import write
+from kmesh.cli.client import Client
 from kmesh.cli.main import main
 from tests.e2e.peers import pod as workload
 from tests.e2e.peers import policy, service
@@ -178,6 +179,19 @@ def test_a_bundle_tells_the_first_layer_that_differs(
     found = json.loads(capsys.readouterr().out)
     assert found["differs"]["layer"] == "planned"
     assert found["admission"][0]["kernel"]["reason"] == found["admission"][0]["reason"]
+
+
+def test_a_pod_without_policies_in_a_bundle(
+    running: Agent, plane: Plane, capsys: Screen, tmp_path: Path
+) -> None:
+    plane.apply(
+        workload("client", "10.1.0.1", of="default/web"), service("default/web", "10.9.0.1")
+    )
+    running.until(lambda state: state["authorization"]["pods"][0]["mode"] == "allow")
+    client = Client(running.run_dir)
+    running.until(lambda _: client.get("/debug/planned")["settled"])  # the old set's rows are gone
+    code, found = diff(running, capsys, "--bundle", str(made(running, tmp_path / "b", capsys)))
+    assert (code, rows(found)) == (0, [])
 
 
 def test_no_agent_and_a_bad_bundle(tmp_path: Path, capsys: Screen) -> None:

@@ -111,10 +111,11 @@ class GuardRecords:
         if content:
             rules = self._mesh.sets.rules.get(content)
             return None if rules is None else rules.guard(workload)
-        mode = GuardMode.REFUSE if content is None else GuardMode.ALLOW
+        if content is not None:
+            return Guard(workload, 0, GuardMode.ALLOW, Reason.ALLOWED, *(0,) * 12)
         known = self.pods.get(cookie)
         reason = known.reason if known else Reason.UNLISTED
-        return Guard(workload, 0, mode, reason, *(0,) * 12)
+        return Guard(workload, 0, GuardMode.REFUSE, reason, *(0,) * 12)
 
     def plan(self, addresses: Mapping[int, list[bytes]]) -> tuple[list[Op], list[Op], set[int]]:
         """(records to put, records to drop, pods that get another record) for the addresses by
