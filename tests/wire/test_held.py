@@ -7,10 +7,11 @@ from hypothesis import strategies as st
 from kmesh._native import lib
 
 from kmesh.core.delta import Session
-from kmesh.core.events import ADDRESS, Commit, Envelope, Node, Offer, Request
+from kmesh.core.events import ADDRESS, Applied, Commit, Envelope, Node, Offer, Request
 from kmesh.core.held import Held
 from kmesh.core.model import Service, Workload
 from kmesh.wire.discovery import Decoder, ResponseReader, encode_request
+from kmesh.wire.errors import WireError
 from kmesh.wire.gen.istio import workload as wds
 from kmesh.wire.held import HeldMesh
 from kmesh.wire.mesh import Mesh
@@ -67,6 +68,14 @@ class Client:
         return news, gone, commit.complete
 
 
+def sent(request: Request) -> dict[str, str]:
+    """The claims of a request as its bytes have them."""
+    got = google.message("envoy.service.discovery.v3.DeltaDiscoveryRequest").FromString(
+        encode_request(request)
+    )
+    return dict(got.initial_resource_versions)
+
+
 def both(budget: int = 4 << 20) -> tuple[Client, Client]:
     return Client(compact=True, budget=budget), Client(compact=False, budget=budget)
 
@@ -121,6 +130,52 @@ def test_a_session_holds_alike(script: list[tuple[list[bytes], list[str], bool]]
             claims = [one.claims() for one in (compact, plain)]
             assert dict(claims[0].initial_versions) == dict(claims[1].initial_versions)
             assert len(claims[0].initial_versions) == len(claims[1].initial_versions)
+            assert sent(claims[0]) == sent(claims[1]) == dict(claims[1].initial_versions)
+
+
+@given(st.sets(st.sampled_from((WEB, *map(uid, NAMES)))), st.lists(resources, max_size=6))
+def test_what_failed_is_claimed_without_its_version(
+    failing: set[str], entries: list[bytes]
+) -> None:
+    for client in both():
+        client.claims()
+        client.answer(web(), *entries)
+        client.session.applied(Applied(1, dict.fromkeys(failing, "no room")))
+        request = client.claims()
+        assert sent(request)[WEB] == ("" if WEB in failing else request.initial_versions[WEB])
+
+
+UNUSUAL = st.sampled_from(
+    (
+        b"\x22\x01x",  # an alias
+        b"\x22\x01\xff",  # one that is no text
+        b"\x0a\x02v1",  # its version once more
+        b"\x0a\x01\xff",  # a version that is no text
+        b"\x1a\x01\xff",  # a name that is none
+        b"\x32\x00",  # a time to live
+        b"\x12\x00",  # an empty resource, merged with the other
+        b"\x0a\x7f",  # cut short
+        b"\x38\x01",  # a field that nobody knows
+    )
+)
+
+
+@given(st.lists(st.tuples(st.sampled_from(NAMES), UNUSUAL, st.booleans()), max_size=6))
+def test_unusual_envelopes_are_judged_the_same_when_they_come_again(
+    odd: list[tuple[str, bytes, bool]],
+) -> None:
+    found = []
+    entries = [more + pod(name) if before else pod(name) + more for name, more, before in odd]
+    for client in both():
+        client.claims()
+        client.answer(*map(pod, NAMES))
+        client.claims()
+        try:
+            gone = client.answer(web(), *entries)[1]
+        except WireError as error:
+            gone = {str(error)}
+        found.append((gone, client.session.refused, dict(client.session.held(ADDRESS))))
+    assert found[0] == found[1]
 
 
 def test_claims_are_encoded_as_any_mapping_is() -> None:

@@ -60,6 +60,7 @@ void km_mesh_free(struct km_mesh *mesh)
 	for (uint32_t id = 0; id < mesh->owned_count; id++)
 		free(mesh->owned[id].rival);
 	free(mesh->entries);
+	free(mesh->marks);
 	free(mesh->owned);
 	free(mesh->names.slots);
 	free(mesh->addresses.slots);
@@ -149,7 +150,6 @@ static struct entry *made(struct km_mesh *mesh, const struct resource *r, uint32
 	memcpy(entry->bytes, r->addrs.at, r->addrs.size);
 	memcpy(entry->bytes + r->addrs.size, r->version.at, r->version.size);
 	memcpy(entry->bytes + r->addrs.size + r->version.size, r->raw.at, r->raw.size);
-	entry->gain = gain_of(entry);
 	return entry;
 }
 
@@ -171,7 +171,6 @@ void forget(struct km_mesh *mesh, struct entry *old)
 /* Its place in the indexes is another's now; `changed` unless that has the same row. */
 static void retire(struct km_mesh *mesh, struct entry *old, bool changed)
 {
-	mesh->counts.unclaimed -= old->unclaimed;
 	if (!mesh->keeping || !changed) {
 		forget(mesh, old);
 		return;
@@ -196,9 +195,7 @@ static void put(struct km_mesh *mesh, const struct resource *r)
 		id = new_entry(mesh, new);
 	new->id = old ? old->id : 0;
 	mesh->counts.workloads += !before;
-	mesh->claims[new->gain] += claim_of(new);
-	if (before)
-		mesh->claims[before->gain] -= claim_of(before);
+	mark(mesh, id, new);
 	bool changed = before && !same_row(before, new);
 
 	if (before && !changed) {
@@ -258,7 +255,7 @@ bool km_mesh_drop(struct km_mesh *mesh, const uint8_t *name, uint32_t name_size)
 		return false;
 	leave(mesh, id, old, NULL);
 	mesh->counts.workloads--;
-	mesh->claims[old->gain] -= claim_of(old);
+	unmark(mesh, id);
 	if (old->id) {
 		mesh->entries[id] = only_a_name(old->hash, entry_name(old), old->name_size);
 		mesh->entries[id]->id = old->id;

@@ -58,15 +58,20 @@ void km_mesh_free(struct km_mesh *mesh);
  */
 uint32_t km_mesh_take(struct km_mesh *mesh, struct km_scan *scan, const uint8_t *data,
 		      uint32_t revision);
-/* These names come next: what km_mesh_again looks at is fetched from memory while others are read.
- * At most KM_MESH_FORESEEN, and none before a stream was resumed. */
-enum { KM_MESH_FORESEEN = 32 };
+/* A resource that may have come before; hash and id are km_mesh_foresee's. */
+struct km_mesh_seen {
+	struct km_bytes name, version, raw;
+	uint32_t hash, id;
+};
+
+/* These come next: what km_mesh_again looks at is fetched from memory while others are read.
+ * Nothing may change the mesh until they were looked at. */
+void km_mesh_foresee(const struct km_mesh *mesh, struct km_mesh_seen *seen, uint32_t count);
+/* On the first stream nothing can come again, and looking for it would cost. */
 bool km_mesh_resumed(const struct km_mesh *mesh);
-void km_mesh_foresee(const struct km_mesh *mesh, const struct km_bytes *names, uint32_t count);
-/* Whether a resource is a workload that was held before this stream and comes again as it is: then
- * it is heard of, and nothing else is to be done. */
-bool km_mesh_again(struct km_mesh *mesh, struct km_bytes name, struct km_bytes version,
-		   struct km_bytes raw);
+/* Whether it is a workload that was held before this stream and comes again as it is: then it is
+ * heard of, and nothing else is to be done. */
+bool km_mesh_again(struct km_mesh *mesh, const struct km_mesh_seen *seen);
 bool km_mesh_drop(struct km_mesh *mesh, const uint8_t *name, uint32_t name_size);
 
 bool km_mesh_find(const struct km_mesh *mesh, const uint8_t *name, uint32_t name_size,

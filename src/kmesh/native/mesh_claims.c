@@ -6,18 +6,30 @@
 #define GAIN_UNIT 32
 #define AHEAD 8 /* entries lie all over the memory: they are asked for before their turn */
 
-uint32_t claim_of(const struct entry *entry)
+static void answer(struct km_mesh *mesh, uint32_t id)
 {
-	return claim_size(entry->name_size, entry->version_size);
+	mesh->counts.unclaimed -= mesh->marks[id].unclaimed;
+	mesh->marks[id].unclaimed = false;
+}
+
+void unmark(struct km_mesh *mesh, uint32_t id)
+{
+	mesh->claims[mesh->marks[id].gain] -= mesh->marks[id].claim;
+	answer(mesh, id);
+	mesh->marks[id] = (struct mark){ 0 };
 }
 
 /* What claiming a workload saves: bytes that do not come again per byte of the claim, in
  * 1 / GAIN_UNIT, the most beyond GAINS alike. */
-uint16_t gain_of(const struct entry *entry)
+void mark(struct km_mesh *mesh, uint32_t id, const struct entry *entry)
 {
-	uint64_t found = (uint64_t)GAIN_UNIT * entry->raw_size / claim_of(entry);
+	uint32_t claim = claim_size(entry->name_size, entry->version_size);
+	uint64_t gain = (uint64_t)GAIN_UNIT * entry->raw_size / claim;
 
-	return found < GAINS ? found : GAINS - 1;
+	unmark(mesh, id);
+	mesh->marks[id].claim = claim;
+	mesh->marks[id].gain = gain < GAINS ? gain : GAINS - 1;
+	mesh->claims[mesh->marks[id].gain] += claim;
 }
 
 /* The lines that hold its head, addresses, version and name. */
@@ -28,17 +40,9 @@ static void fetch(const struct entry *entry)
 	__builtin_prefetch((const uint8_t *)entry + 128);
 }
 
-static struct entry *workload_soon(const struct km_mesh *mesh, uint32_t at)
+static bool is_claimed(const struct km_mesh *mesh, uint32_t id)
 {
-	if (at + AHEAD < mesh->entries_count)
-		fetch(mesh->entries[at + AHEAD]);
-	return workload_at(mesh, at);
-}
-
-static void answer(struct km_mesh *mesh, struct entry *entry)
-{
-	mesh->counts.unclaimed -= entry->unclaimed;
-	entry->unclaimed = false;
+	return mesh->marks[id].claim && !mesh->marks[id].unclaimed;
 }
 
 /* From which gain on all claims fit; what the budget has left after them stays in it. */
@@ -61,26 +65,23 @@ uint32_t km_mesh_claim(struct km_mesh *mesh, uint64_t budget)
 		return mesh->counts.workloads;
 	}
 	mesh->counts.unclaimed = 0;
-	for (uint32_t at = 0; at < mesh->entries_count; at++) {
-		struct entry *entry = workload_soon(mesh, at);
+	for (uint32_t id = 0; id < mesh->entries_count; id++) {
+		struct mark *one = &mesh->marks[id];
 
-		if (!entry)
-			continue;
-		entry->unclaimed = entry->gain < least;
-		if (entry->gain + 1u == least && claim_of(entry) <= budget) {
-			budget -= claim_of(entry);
-			entry->unclaimed = false;
+		one->unclaimed = one->claim && one->gain < least;
+		if (one->unclaimed && one->gain + 1u == least && one->claim <= budget) {
+			budget -= one->claim;
+			one->unclaimed = false;
 		}
-		mesh->counts.unclaimed += entry->unclaimed;
+		mesh->counts.unclaimed += one->unclaimed;
 	}
 	return mesh->counts.workloads - mesh->counts.unclaimed;
 }
 
 void km_mesh_settle(struct km_mesh *mesh)
 {
-	for (uint32_t at = 0; mesh->counts.unclaimed && at < mesh->entries_count; at++)
-		if (workload_at(mesh, at))
-			answer(mesh, mesh->entries[at]);
+	for (uint32_t id = 0; mesh->counts.unclaimed && id < mesh->entries_count; id++)
+		answer(mesh, id);
 }
 
 /* initial_resource_versions, field 5: a map of name to version. */
@@ -89,12 +90,15 @@ uint32_t km_mesh_claims(const struct km_mesh *mesh, uint32_t *entry, uint8_t *to
 	uint8_t *at = to;
 
 	for (; *entry < mesh->entries_count; ++*entry) {
-		const struct entry *one = workload_soon(mesh, *entry);
+		const struct entry *one = mesh->entries[*entry];
+		uint32_t next = *entry + AHEAD, claim = mesh->marks[*entry].claim;
 
-		if (!one || one->unclaimed)
+		if (next < mesh->entries_count && is_claimed(mesh, next))
+			fetch(mesh->entries[next]);
+		if (!is_claimed(mesh, *entry))
 			continue;
-		if (claim_of(one) > size - (at - to))
-			return at > to ? at - to : claim_of(one);
+		if (claim > size - (at - to))
+			return at > to ? at - to : claim;
 		at = put_claim(at, (struct km_bytes){ entry_name(one), one->name_size },
 			       (struct km_bytes){ entry_version(one), one->version_size });
 	}
@@ -111,59 +115,65 @@ bool km_mesh_resumed(const struct km_mesh *mesh)
 	return mesh->resumed;
 }
 
-void km_mesh_foresee(const struct km_mesh *mesh, const struct km_bytes *names, uint32_t count)
+void km_mesh_foresee(const struct km_mesh *mesh, struct km_mesh_seen *seen, uint32_t count)
 {
-	uint32_t hashes[KM_MESH_FORESEEN], ids[KM_MESH_FORESEEN];
-
-	for (uint32_t i = 0; i < count; i++) {
-		hashes[i] = hash_bytes(mesh->seed, names[i].at, names[i].size);
-		__builtin_prefetch(&mesh->names.slots[hashes[i] & mesh->names.mask]);
+	for (struct km_mesh_seen *one = seen; one < seen + count; one++) {
+		one->hash = hash_bytes(mesh->seed, one->name.at, one->name.size);
+		__builtin_prefetch(&mesh->names.slots[one->hash & mesh->names.mask]);
 	}
-	for (uint32_t i = 0; i < count; i++) {
-		uint32_t at = hashes[i];
+	for (struct km_mesh_seen *one = seen; one < seen + count; one++) {
+		uint32_t at = one->hash;
 
-		ids[i] = index_next(&mesh->names, hashes[i], &at);
-		if (ids[i] != NONE)
-			__builtin_prefetch(&mesh->entries[ids[i]]);
+		one->id = index_next(&mesh->names, one->hash, &at);
+		if (one->id != NONE)
+			__builtin_prefetch(&mesh->entries[one->id]);
 	}
-	for (uint32_t i = 0; i < count; i++)
-		if (ids[i] != NONE)
-			fetch(mesh->entries[ids[i]]);
+	for (struct km_mesh_seen *one = seen; one < seen + count; one++)
+		if (one->id != NONE)
+			fetch(mesh->entries[one->id]);
 }
 
-bool km_mesh_again(struct km_mesh *mesh, struct km_bytes name, struct km_bytes version,
-		   struct km_bytes raw)
+/* Its id is that of the first with its hash. */
+static uint32_t found(const struct km_mesh *mesh, const struct km_mesh_seen *seen)
 {
-	/* On the first stream nothing can come again, and looking for it would cost. */
-	uint32_t id = mesh->resumed ? entry_named(mesh, name.at, name.size) : NONE;
-	struct entry *entry = workload_at(mesh, id);
+	const struct entry *first = seen->id == NONE ? NULL : mesh->entries[seen->id];
 
-	if (!entry || entry->tell)
+	if (!first || equal(seen->name, entry_name(first), first->name_size))
+		return seen->id;
+	return entry_with(mesh, seen->hash, seen->name.at, seen->name.size);
+}
+
+bool km_mesh_again(struct km_mesh *mesh, const struct km_mesh_seen *seen)
+{
+	uint32_t id = found(mesh, seen);
+	const struct entry *entry = workload_at(mesh, id);
+
+	if (!entry || mesh->marks[id].tell)
 		return false;
 	const uint8_t *held = entry_version(entry);
 
-	if (!equal(version, held, entry->version_size) ||
-	    !equal(raw, held + entry->version_size, entry->raw_size)) {
-		entry->tell = true; /* it may come once more before the new one is taken */
+	if (!equal(seen->version, held, entry->version_size) ||
+	    !equal(seen->raw, held + entry->version_size, entry->raw_size)) {
+		mesh->marks[id].tell = true; /* it may come once more before the new one is taken */
 		return false;
 	}
-	answer(mesh, entry);
+	answer(mesh, id);
 	mesh->counts.again++;
 	return true;
 }
 
 void km_mesh_answered(struct km_mesh *mesh, const uint8_t *name, uint32_t name_size)
 {
-	struct entry *entry = workload_at(mesh, entry_named(mesh, name, name_size));
+	uint32_t id = entry_named(mesh, name, name_size);
 
-	if (entry)
-		answer(mesh, entry);
+	if (workload_at(mesh, id))
+		answer(mesh, id);
 }
 
 void km_mesh_tell(struct km_mesh *mesh, const uint8_t *name, uint32_t name_size)
 {
-	struct entry *entry = workload_at(mesh, entry_named(mesh, name, name_size));
+	uint32_t id = entry_named(mesh, name, name_size);
 
-	if (entry)
-		entry->tell = true;
+	if (workload_at(mesh, id))
+		mesh->marks[id].tell = true;
 }

@@ -8,7 +8,7 @@ static struct km_bytes name_of(const struct entry *entry)
 }
 
 /* Whether an entry belongs to a list. */
-typedef bool (*choice)(const struct entry *entry, uint32_t after);
+typedef bool (*choice)(const struct km_mesh *mesh, uint32_t id, uint32_t after);
 
 static uint32_t write_names(const struct km_mesh *mesh, uint32_t *at, choice chosen, uint32_t after,
 			    uint8_t *to, uint32_t size, uint32_t *ids, uint32_t *count)
@@ -18,7 +18,7 @@ static uint32_t write_names(const struct km_mesh *mesh, uint32_t *at, choice cho
 	for (; *at < mesh->entries_count; ++*at) {
 		const struct entry *entry = mesh->entries[*at];
 
-		if (!entry || !chosen(entry, after))
+		if (!entry || !chosen(mesh, *at, after))
 			continue;
 		if (entry->name_size >= size - used)
 			return used ? used : entry->name_size + 1;
@@ -31,19 +31,19 @@ static uint32_t write_names(const struct km_mesh *mesh, uint32_t *at, choice cho
 	return used;
 }
 
-static bool is_newer(const struct entry *entry, uint32_t after)
+static bool is_newer(const struct km_mesh *mesh, uint32_t id, uint32_t after)
 {
-	return entry->shared != NONE && entry->revision > after;
+	return mesh->entries[id]->shared != NONE && mesh->entries[id]->revision > after;
 }
 
-static bool is_unclaimed(const struct entry *entry, uint32_t after)
+static bool is_unclaimed(const struct km_mesh *mesh, uint32_t id, uint32_t after)
 {
-	return entry->unclaimed;
+	return mesh->marks[id].unclaimed;
 }
 
-static bool has_id(const struct entry *entry, uint32_t after)
+static bool has_id(const struct km_mesh *mesh, uint32_t id, uint32_t after)
 {
-	return entry->id;
+	return mesh->entries[id]->id;
 }
 
 uint32_t km_mesh_names(const struct km_mesh *mesh, uint32_t *entry, uint32_t after, uint8_t *to,

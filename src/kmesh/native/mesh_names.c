@@ -30,10 +30,13 @@ uint32_t new_entry(struct km_mesh *mesh, struct entry *entry)
 			mesh->entries_room = mesh->entries_room ? 2 * mesh->entries_room : 64;
 			mesh->entries = must(realloc(mesh->entries, mesh->entries_room *
 								    sizeof(*mesh->entries)));
+			mesh->marks = must(realloc(mesh->marks,
+						   mesh->entries_room * sizeof(*mesh->marks)));
 		}
 		id = mesh->entries_count++;
 	}
 	mesh->entries[id] = entry;
+	mesh->marks[id] = (struct mark){ 0 };
 	index_add(&mesh->names, entry->hash, id);
 	return id;
 }

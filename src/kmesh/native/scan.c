@@ -3,6 +3,8 @@
 #include "inner/packing.h"
 #include "mesh.h"
 
+#define FORESEEN 32
+
 static void forget(struct run *r)
 {
 	r->refs = r->code = r->detail = 0;
@@ -123,10 +125,18 @@ static inline struct km_bytes bytes_of(const struct run *r, struct span s)
 	return (struct km_bytes){ r->base + s.start, length(s) };
 }
 
+/* Those that `known_next` has looked at are not known. */
 static bool is_known(const struct run *r, const struct envelope *e)
 {
-	return r->out->mesh && km_mesh_again(r->out->mesh, bytes_of(r, e->name),
-					     bytes_of(r, e->version), bytes_of(r, e->value));
+	struct km_mesh *mesh = r->out->mesh;
+	struct km_mesh_seen seen = {
+		bytes_of(r, e->name), bytes_of(r, e->version), bytes_of(r, e->value), 0, 0,
+	};
+
+	if (r->looked || !mesh || !km_mesh_resumed(mesh))
+		return false;
+	km_mesh_foresee(mesh, &seen, 1);
+	return km_mesh_again(mesh, &seen);
 }
 
 static int resource(struct run *r, struct cursor body, struct km_scan_record *record)
@@ -229,30 +239,100 @@ static int top_field(struct run *r, const struct field *f)
 	return rc;
 }
 
-/* A resource's name, which lies behind all of it; empty when it is not there. */
-static struct km_bytes name_in(struct cursor c)
-{
-	struct km_bytes name = { 0 };
-	struct field f;
+/* Resources as they are usually written, found before their turn. */
+struct ahead {
+	struct km_mesh_seen seen[FORESEEN];
+	const uint8_t *starts[FORESEEN], *ends[FORESEEN];
+	uint32_t at, count;
+	const uint8_t *until; /* nothing was looked at beyond */
+};
 
-	while (c.at < c.end && next(&c, &f, 1, NULL) == OK)
-		if (f.tag == TAG(3, LEN))
-			name = (struct km_bytes){ f.body.at, f.body.end - f.body.at };
-	return name;
+/* A field that is there at most once. */
+static bool once(const struct field *f, uint32_t number, uint32_t *given, struct km_bytes *to)
+{
+	*to = (struct km_bytes){ f->body.at, f->body.end - f->body.at };
+	if (*given & 1u << number)
+		return false;
+	*given |= 1u << number;
+	return true;
 }
 
-/* Tells the mesh which resources come next; returns up to where. */
-static const uint8_t *foresee(const struct km_mesh *mesh, struct cursor c)
+static bool usual_any(struct cursor c, struct km_bytes *value)
 {
-	struct km_bytes names[KM_MESH_FORESEEN];
-	uint32_t count = 0;
+	struct km_bytes type_url = { 0 };
+	uint32_t given = 0;
 	struct field f;
 
-	while (count < KM_MESH_FORESEEN && c.at < c.end && next(&c, &f, 0, NULL) == OK)
-		if (f.tag == TAG(2, LEN))
-			names[count++] = name_in(f.body);
-	km_mesh_foresee(mesh, names, count);
-	return c.at;
+	while (c.at < c.end) {
+		if (next(&c, &f, 2, NULL) || (f.tag != TAG(1, LEN) && f.tag != TAG(2, LEN)) ||
+		    !once(&f, f.tag >> 3, &given, f.tag == TAG(1, LEN) ? &type_url : value))
+			return false;
+	}
+	return type_url.size == sizeof(address_url) - 1 &&
+	       !memcmp(type_url.at, address_url, sizeof(address_url) - 1);
+}
+
+/* Whether a resource is an Address in an envelope with nothing unusual: what equals what is held
+ * was found good before, the rest is judged when it is read. */
+static bool usual(const struct run *r, struct cursor c, struct km_mesh_seen *seen)
+{
+	struct km_bytes any = { 0 };
+	uint32_t given = 0;
+	struct span alias;
+	struct field f;
+
+	*seen = (struct km_mesh_seen){ 0 };
+	while (c.at < c.end) {
+		bool good = !next(&c, &f, 1, NULL);
+
+		if (good && f.tag == TAG(1, LEN))
+			good = once(&f, 1, &given, &seen->version);
+		else if (good && f.tag == TAG(2, LEN))
+			good = once(&f, 2, &given, &any);
+		else if (good && f.tag == TAG(3, LEN))
+			good = once(&f, 3, &given, &seen->name);
+		else if (good)
+			good = f.tag == TAG(4, LEN) && !text(r, f.body, &alias);
+		if (!good)
+			return false;
+	}
+	return seen->name.size && any.size &&
+	       usual_any((struct cursor){ any.at, any.at + any.size }, &seen->raw);
+}
+
+static void look_ahead(const struct run *r, struct ahead *a, struct cursor c)
+{
+	uint32_t limit = r->out->limit;
+	struct field f;
+
+	a->at = a->count = 0;
+	for (uint32_t fields = 0; fields < FORESEEN && c.at < c.end; fields++) {
+		const uint8_t *start = c.at;
+
+		if (next(&c, &f, 0, NULL))
+			break;
+		if (f.tag != TAG(2, LEN) || c.at - start > limit ||
+		    !usual(r, f.body, &a->seen[a->count]))
+			continue;
+		a->starts[a->count] = start;
+		a->ends[a->count++] = c.at;
+	}
+	a->until = c.at;
+	km_mesh_foresee(r->out->mesh, a->seen, a->count);
+}
+
+/* Reads the next field when it is a resource that comes again as it is. */
+static bool known_next(struct run *r, struct ahead *a, struct cursor *c)
+{
+	if (c->at >= a->until)
+		look_ahead(r, a, *c);
+	while (a->at < a->count && a->starts[a->at] < c->at)
+		a->at++;
+	r->looked = a->at < a->count && a->starts[a->at] == c->at;
+	if (!r->looked || !km_mesh_again(r->out->mesh, &a->seen[a->at]))
+		return false;
+	c->at = a->ends[a->at];
+	return true;
 }
 
 int km_scan_feed(struct km_scan *scan, const uint8_t *data, uint32_t start, uint32_t size)
@@ -260,10 +340,12 @@ int km_scan_feed(struct km_scan *scan, const uint8_t *data, uint32_t start, uint
 	struct run run = { .out = scan, .base = data, .stop = data + size };
 	struct cursor c = { data + start, data + size };
 	bool again = scan->mesh && km_mesh_resumed(scan->mesh);
-	const uint8_t *foreseen = c.at;
+	struct ahead ahead;
 
 	scan->records_used = scan->packed_used = scan->need = 0;
 	scan->consumed = start;
+	ahead.until = c.at;
+	ahead.at = ahead.count = 0;
 	while (c.at < c.end) {
 		uint64_t missing = 0;
 		struct field f;
@@ -271,8 +353,10 @@ int km_scan_feed(struct km_scan *scan, const uint8_t *data, uint32_t start, uint
 
 		if (scan->records_used == scan->records_size)
 			return KM_SCAN_FULL;
-		if (again && c.at >= foreseen)
-			foreseen = foresee(scan->mesh, c);
+		if (again && known_next(&run, &ahead, &c)) {
+			scan->consumed = c.at - data;
+			continue;
+		}
 		rc = next(&c, &f, 0, &missing);
 		if (rc == TRUNCATED) {
 			uint64_t need = size - scan->consumed + missing;

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import chain
+from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from kmesh._native import lib
 from kmesh.core.held import Held, TypeStatistics
 from kmesh.core.model import Resource, Workload
+from kmesh.wire.claim import claim_entry
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -23,13 +24,15 @@ class HeldMesh(Held):
     A name that a workload and a service have is one of each, until both are removed.
     """
 
-    __slots__ = ("_again", "_mesh", "_taken", "_view")
+    __slots__ = ("_again", "_entries", "_mesh", "_taken", "_view")
 
     def __init__(self, mesh: Mesh) -> None:
         super().__init__()
         self._mesh = mesh
         self._view = Everything(self.items, mesh)
         self._taken = self._again = 0
+        # What is claimed of rows, encoded when they come: with a new stream there is no time.
+        self._entries: dict[str, bytes] = {}
 
     @property
     def view(self) -> Mapping[str, Resource]:
@@ -65,16 +68,30 @@ class HeldMesh(Held):
             for name in names:
                 self._mesh.answered(name)
 
+    def put(self, resources: Sequence[Resource]) -> None:
+        """See Held."""
+        super().put(resources)
+        self._entries.update([(one[0], claim_entry(one[0], one[1])) for one in resources])
+
     def drop(self, names: Sequence[str]) -> None:
         """See Held."""
         super().drop(names)
         for name in names:
+            self._entries.pop(name, None)
             self._mesh.remove(name)
 
     def claim(self, budget: int, doubtful: Collection[str]) -> MeshClaims:
         """See Held."""
         own, left = self._claim(budget, doubtful)
-        return MeshClaims(own, self._mesh, lib.km_mesh_claim(self._mesh.native, left))
+        count = lib.km_mesh_claim(self._mesh.native, left)
+        return MeshClaims(own, self._mesh, count, self._encoded(len(own), doubtful))
+
+    def _encoded(self, count: int, doubtful: Collection[str]) -> list[bytes]:
+        """Of the first rows; doubtful ones are claimed without a version."""
+        if not doubtful:
+            return list(islice(self._entries.values(), count))
+        first = islice(self._entries.items(), count)
+        return [claim_entry(name, "") if name in doubtful else one for name, one in first]
 
     def sweep(self) -> tuple[str, ...]:
         """See Held."""
@@ -131,10 +148,20 @@ def passing(held: Mapping[str, Resource], *kinds: type) -> Mapping[str, Resource
 
 
 class MeshClaims(Mapping[str, str]):
-    """Name to version of what is claimed: ``own`` of rows, and ``count`` workloads."""
+    """Name to version of what is claimed: ``own`` of rows, which are ``entries`` of a request, and
+    ``count`` workloads."""
 
-    def __init__(self, own: Mapping[str, str], mesh: Mesh, count: int) -> None:
+    def __init__(
+        self, own: Mapping[str, str], mesh: Mesh, count: int, entries: list[bytes]
+    ) -> None:
         self.own, self.mesh, self._count = own, mesh, count
+        self._entries = entries
+
+    def encoded(self) -> Iterator[bytes | memoryview]:
+        """Map entries of a request, piece by piece."""
+        if self._entries:
+            yield b"".join(self._entries)
+        yield from self.mesh.claims_encoded()
 
     def __getitem__(self, name: str) -> str:
         found = self.own.get(name)

@@ -5,10 +5,10 @@ The generated classes encode everything but the versions: those may be 100,000.
 
 from __future__ import annotations
 
-from itertools import islice
-from typing import TYPE_CHECKING, Any
+from itertools import islice, starmap
+from typing import TYPE_CHECKING
 
-from kmesh._native import ffi, lib
+from kmesh.wire.claim import claim_entry
 from kmesh.wire.gen.envoy.config.core import v3 as core
 from kmesh.wire.gen.envoy.service.discovery.v3 import DeltaDiscoveryRequest
 from kmesh.wire.gen.google import rpc
@@ -16,13 +16,12 @@ from kmesh.wire.gen.google.protobuf import ListValue, NullValue, Struct, Value
 from kmesh.wire.held import MeshClaims
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
 
     from kmesh.core.events import Json, Node, Request
     from kmesh.wire.frames import Piece
 
-_SLICE = 2000  # versions per piece: less than a millisecond
-_MORE = 18  # bytes that an entry has beside its texts, at most
+_SLICE = 2000  # versions per piece: about a millisecond
 
 
 def _value(json: Json) -> Value:
@@ -50,22 +49,6 @@ def _node(node: Node) -> core.Node:
     return core.Node(id=node.id, cluster=node.cluster, metadata=_struct(node.metadata))
 
 
-def _texts(texts: Sequence[str]) -> tuple[bytes, Any]:
-    """All of them in UTF-8, and how many bytes each has."""
-    whole = "".join(texts)
-    data = whole.encode()
-    ascii = len(data) == len(whole)
-    sizes = [len(text) for text in texts] if ascii else [len(text.encode()) for text in texts]
-    return data, ffi.new("uint32_t[]", sizes)
-
-
-def _versions(items: list[tuple[str, str]]) -> bytes:
-    """Entries of field 5 (a map of two strings)."""
-    names, versions = map(_texts, zip(*items, strict=True))
-    to = ffi.new("uint8_t[]", len(names[0]) + len(versions[0]) + _MORE * len(items))
-    return bytes(ffi.buffer(to, lib.km_claims(*names, *versions, len(items), to)))
-
-
 def request_pieces(request: Request) -> Iterator[Piece]:
     """The encoded request in pieces of a few milliseconds' work each; joined they are it."""
     message = DeltaDiscoveryRequest(
@@ -79,11 +62,11 @@ def request_pieces(request: Request) -> Iterator[Piece]:
     yield bytes(message)
     claims = request.initial_versions
     if isinstance(claims, MeshClaims):
-        yield from claims.mesh.claims_encoded()
-        claims = claims.own
+        yield from claims.encoded()
+        return
     versions = iter(claims.items())
-    while items := list(islice(versions, _SLICE)):
-        yield _versions(items)
+    while entries := list(starmap(claim_entry, islice(versions, _SLICE))):
+        yield b"".join(entries)
 
 
 def encode_request(request: Request) -> bytes:

@@ -45,9 +45,15 @@ struct entry {
 	uint32_t stamp, revision;
 	uint32_t name_at, name_size;
 	uint32_t addrs, version_size, raw_size;
-	bool unclaimed, tell;
-	uint16_t gain;
 	uint8_t bytes[];
+};
+
+/* What a new stream looks at for every workload, apart from it: the entries lie all over the memory.
+ * Nothing of it is set for what is no workload. */
+struct mark {
+	uint32_t claim; /* bytes that its claim has */
+	uint16_t gain;
+	bool unclaimed, tell;
 };
 
 struct rival {
@@ -69,6 +75,7 @@ struct km_mesh {
 	struct pool texts, shareds, profiles;
 	struct index names;
 	struct entry **entries;
+	struct mark *marks; /* of the entries */
 	uint32_t entries_count, entries_room;
 	struct list spare;
 	struct index addresses;
@@ -131,8 +138,8 @@ static inline const uint8_t *entry_version(const struct entry *entry)
 }
 
 /* mesh_claims.c */
-uint32_t claim_of(const struct entry *entry);
-uint16_t gain_of(const struct entry *entry);
+void mark(struct km_mesh *mesh, uint32_t id, const struct entry *entry);
+void unmark(struct km_mesh *mesh, uint32_t id);
 
 /* mesh.c */
 void forget(struct km_mesh *mesh, struct entry *old);

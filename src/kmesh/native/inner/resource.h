@@ -71,6 +71,7 @@ struct run {
 	uint32_t member;
 	uint32_t code, detail; /* why the resource cannot be used: the first reason */
 	struct span culprit;
+	bool looked; /* this resource does not come again as it is */
 	struct workload workload;
 	struct service service;
 };
