@@ -7,6 +7,7 @@ the mean of its neighbours, which takes a drift out as well.
 
 from __future__ import annotations
 
+import os
 import statistics
 import time
 from array import array
@@ -18,6 +19,8 @@ from benchmarks._stage import READY_WITHIN, Failed, end, used_us
 from benchmarks._sure import middle
 from benchmarks._sure import verdict as verdict  # those that compare slices say it with this
 from benchmarks._turns import PERCENTILES, QUIET, foreign_s
+from kmesh.bpf import query
+from kmesh.bpf.objects import SOCK_OPS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -158,6 +161,16 @@ def row(found: Sequence[Compared]) -> dict[str, Any]:
         **{name: statistics.median(part) for name, part in zip(PARTS, parts, strict=True)},
         **{name: _load.quantile_us(counts, part) for name, part in PERCENTILES.items()},
     }  # fmt: skip
+
+
+def strangers(stage: Stage) -> list[int]:
+    """Ids of programs that run at each event of the stage's connections and are not the stage's:
+    those attached above its cgroups. Each of them is a part of what it costs to be called."""
+    fd = os.open(stage.cgroups, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return query.attached(fd, SOCK_OPS, effective=True) or []
+    finally:
+        os.close(fd)
 
 
 def show(title: str, load: Sequence[dict[str, Any]], base: str) -> None:

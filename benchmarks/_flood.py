@@ -4,18 +4,18 @@ with the counters that belong to them."""
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks._stage import SOURCES, Place, Stage, run
 from kmesh.abi.layout import Direction, Enrol, Event, EventKind, Vip
 from kmesh.bpf import lib
+from kmesh.bpf.objects import FOLDER
 from kmesh.core import addr
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
-PROGRAMS = Path(lib.__file__).parent.parent / "bpf_c"
 MOST = 16  # samples, as in flood.bpf.c
 CPU = 1
 
@@ -71,6 +71,6 @@ def compiled(stage: Stage) -> str:
     triplet = run(["gcc", "-print-multiarch"]).strip()
     target = str(stage.folder / "flood.bpf.o")
     flags = ["-target", "bpf", "-mcpu=v3", "-O2", "-g", "-Wall", "-Werror", "-Wno-sign-compare"]
-    includes = [f"-I{PROGRAMS}", f"-I/usr/include/{triplet}"]
+    includes = [f"-I{FOLDER}", f"-I/usr/include/{triplet}"]
     run(["clang", *flags, *includes, "-c", str(SOURCES / "flood.bpf.c"), "-o", target])
     return target

@@ -31,19 +31,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from anyio.from_thread import start_blocking_portal
 
-from benchmarks import _agent, _between, _contenders, harness
-from benchmarks._between import Going, alternate, compared, row, shown, verdict
+from benchmarks import _agent, _contenders, harness
+from benchmarks._between import Going, alternate, compared, row, strangers
 from benchmarks._contenders import CLIENT_CPU, PORT, SERVERS, VIP, VIP_PORT
 from benchmarks._flood import Flood
 from benchmarks._load import Load, together
 from benchmarks._stage import Failed, Place, Stage, privately, used_us
+from benchmarks._watching import show
 from kmesh.controlplane.file import parse
 from kmesh.controlplane.server import ControlPlane, Listen
 from kmesh.lab.interrupts import Interrupted, Interrupts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from benchmarks._agent import Agent
 
 OFF, AGAIN, METRICS, LOGGED = "off", "off 2", "metrics", "access log"
@@ -53,9 +52,9 @@ WAYS = {
     LOGGED: {"metrics": True, "access_log": True, "avoid": 0.0},
     AGAIN: {"metrics": False, "access_log": False, "avoid": 0.0},
 }
-CYCLE = (OFF, METRICS, AGAIN, LOGGED)
+# Most slices are of the way that is closest to its goal.
+CYCLE = (OFF, METRICS, AGAIN, METRICS, OFF, METRICS, AGAIN, LOGGED)
 REACH = {OFF: 2, METRICS: 1, LOGGED: 1, AGAIN: 2}  # how far from a slice those are that are off
-GOALS = {METRICS: 0.97, LOGGED: 0.93}
 LOADS = tuple((mode, count) for mode in ("short", "keep") for count in (1, 100))
 CLIENT = "10.1.1.1"
 TARGET = f"{VIP}:{VIP_PORT}"
@@ -78,9 +77,9 @@ class Plan(NamedTuple):
 
 
 FULL = Plan(
-    {"short": 200, "keep": 60}, 0.08, 1500, 10_000, 20.0, 100, (50_000, 100_000, 200_000), 10.0, 5.0
+    {"short": 190, "keep": 30}, 0.06, 1500, 10_000, 20.0, 100, (50_000, 100_000, 200_000), 6.0, 5.0
 )
-QUICK = Plan({"short": 4, "keep": 2}, 0.05, 300, 500, 2.0, 5, (20_000, 100_000), 0.5, 1.0)
+QUICK = Plan({"short": 3, "keep": 2}, 0.05, 300, 500, 2.0, 5, (20_000, 100_000), 0.5, 1.0)
 
 
 class Bench(NamedTuple):
@@ -189,7 +188,7 @@ def held(bench: Bench, plan: Plan) -> dict[str, Any]:
     """Open connections that carry nothing, watched at both ends."""
     bench.switch(METRICS)
     time.sleep(plan.report_s)
-    without = bench.spent(plan.idle_s)
+    before = bench.spent(plan.idle_s)
     command = [sys.executable, "-m", "benchmarks._hold", CLIENT, SERVERS[0], str(PORT)]
     holder = bench.stage.start([*command, str(plan.held)], bench.client, wait=True)
     time.sleep(plan.report_s)  # the sweep that finds them new
@@ -197,6 +196,8 @@ def held(bench: Bench, plan: Plan) -> dict[str, Any]:
     left = json.loads(holder.communicate("\n")[0])
     if left["held"] != plan.held or left["reset"]:
         raise Failed(f"connections did not stay open: {left}")
+    time.sleep(plan.report_s)
+    without = (before + bench.spent(plan.idle_s)) / 2
     return {
         "connections": plan.held, "sockets": 2 * plan.held, "interval_s": plan.report_s,
         "without_cores": without, "with_cores": open_, "cores": open_ - without,
@@ -255,7 +256,12 @@ def idle(bench: Bench, plan: Plan) -> dict[str, Any]:
     known = plan.pods + len(SERVERS) + 1
     bench.agent.wait(lambda state: state["planner"]["pods"] == known)
     time.sleep(plan.report_s + 1)  # the first look at each of them
-    return {**found, "pods": known, "many_pods_cores": bench.spent(plan.idle_s)}
+    return {
+        **found,
+        "few_pods": len(SERVERS) + 1,
+        "pods": known,
+        "many_pods_cores": bench.spent(plan.idle_s),
+    }
 
 
 def everything(stage: Stage, plan: Plan) -> dict[str, Any]:
@@ -267,51 +273,13 @@ def everything(stage: Stage, plan: Plan) -> dict[str, Any]:
             bench = prepared(stage, address, plan.report_s)
             return {
                 "plan": plan._asdict(),
+                "strangers": strangers(stage),
                 "load": load(bench, plan),
                 "programs_ns": programs(bench, plan),
                 "held": held(bench, plan),
                 "records": drained(bench, plan),
                 "idle": idle(bench, plan),
             }
-
-
-def show(results: dict[str, Any]) -> None:
-    """Tables to standard output."""
-    _between.show("observe", results["load"], OFF)
-    columns = ["goal", "wanted", "found", "19 of 20", "verdict"]
-    harness.show("observe: goals", columns, list(goals(results["load"])))
-    spent = results["programs_ns"]
-    names = dict.fromkeys(name for of in spent.values() for name in of)
-    rows = [[name, *(f"{of.get(name, 0.0):,.0f}" for of in spent.values())] for name in names]
-    harness.show("observe: ns of programs in a short connection", ["program", *spent], rows)
-    rows = [
-        [one["way"], f"{one['made_per_s']:,.0f}", one["records"], one["read"], one["lost"],
-         one["lines"], one["lines_dropped"], f"{one['agent_us']:.2f}"]
-        for one in results["records"]
-    ]  # fmt: skip
-    columns = ["way", "made per s", "made", "read", "lost", "lines", "dropped", "agent us each"]
-    harness.show(f"observe: a ring of {RING >> 20} MiB", columns, rows)
-    harness.show("observe: nothing happens", ["case", "% of a core"], list(quiet(results)))
-
-
-def goals(load: list[dict[str, Any]]) -> Iterator[list[str]]:
-    """What watching may cost, and what it does."""
-    for one in load:
-        wanted = GOALS.get(one["way"])
-        if wanted is not None:
-            what = f"{one['mode']}, {one['connections']} at a time, {one['way']}, x {OFF}"
-            ratio = one["rate_ratio"]
-            yield [what, f">= {wanted}", *shown(ratio), verdict(ratio, wanted)]
-
-
-def quiet(results: dict[str, Any]) -> Iterator[list[str]]:
-    """Rows of the last table."""
-    open_, nothing = results["held"], results["idle"]
-    few = len(SERVERS) + 1
-    yield [f"an agent with {few} pods", f"{100 * nothing['few_pods_cores']:.2f}"]
-    yield [f"an agent with {nothing['pods']} pods", f"{100 * nothing['many_pods_cores']:.2f}"]
-    name = f"{open_['connections']:,} open connections, both ends, in addition"
-    yield [name, f"{100 * open_['cores']:.2f}"]
 
 
 def main() -> None:
@@ -329,7 +297,7 @@ def main() -> None:
             results = everything(stage, QUICK if args.quick else FULL)
     except Interrupted as signal:
         sys.exit(f"stopped by {signal}; everything was removed")
-    show(results)
+    show(results, OFF)
     print(harness.save("observe", results))
 
 

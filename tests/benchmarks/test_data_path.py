@@ -75,6 +75,7 @@ def test_observe(tmp_path: Path) -> None:
         assert way in output
     watching = {way: spent["km_observe"] for way, spent in found["programs_ns"].items()}
     assert 0 < watching["off"] < watching["metrics"]
+    assert bool(found["strangers"]) == ("programs of somebody else" in output)
     assert found["held"]["connections"] == found["plan"]["held"]
     for one in found["records"]:
         lines = one["records"] if one["way"] == "access log" else 0
