@@ -91,7 +91,7 @@ def _distance(again: Json | None, ratio: str) -> float:
 def _memory(rows: Iterable[Json]) -> Iterator[tuple[str, Measure]]:
     for row in rows:
         for field in ("process_mib", "kernel_mib"):
-            if row[field]:
+            if row.get(field):
                 name = f"memory, {row['workloads']:,} workloads: {row['way']}, {field}"
                 yield name, Measure(row[field], LEAST_NOISE, more_is_better=False)
 

@@ -30,7 +30,7 @@ class Plan(NamedTuple):
     endpoints: int
 
 
-FULL = Plan(6, 3, 6, 10, 0.4, 120, 20.0, 2, 5000, 20)
+FULL = Plan(6, 3, 6, 14, 0.4, 120, 20.0, 2, 5000, 20)
 QUICK = Plan(1, 1, 2, 2, 0.05, 60, 0.5, 2, 50, 5)
 
 
