@@ -64,11 +64,14 @@ from kmesh.wire.names import NameReader
 from kmesh.wire.parts import Parts
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from aiohttp import web
 
     from kmesh.bpf.sockets import Found
     from kmesh.config import Config
     from kmesh.core.events import Applied, Json
+    from kmesh.core.exposition import Metric
     from kmesh.tasks.gate import GateStatistics
 
 log = logging.getLogger(__name__)
@@ -90,11 +93,8 @@ class App:
         )
         self.writer = Writer(self.tables, self.steering, self._applied)
         self.evictor = Evictor(config.evict, self._ender(), self._forbids)
-        draining = Draining(config.drain, config.drain_namespaces)
-        self.drainer = Drainer(draining, self.plane, self.writer, self._ender())
-        if config.drain is not None:
-            self.steering.tell_left(self.drainer.left)
         self.steering.guards.changed = self.evictor.changed
+        self.drainer = self._drainer(config)
         self.denials = RingReader(self.plane, self.steering)
         self.traffic = TrafficTask(self.plane, config.report_interval)
         self.places = Places(self.plane, self.writer, config.authz_hook)
@@ -118,19 +118,18 @@ class App:
         self.kept = StateFile(Path(config.run_dir) / "state")
         self._keep_paths()
         self.watch = Watch(config, self._sources(), self.labels, self.kept)
-        self.watch.sources.more["state file"] = lambda: state_file_metrics(self.kept)
-        avoided = AvoidList(self.plane, self.labels)
-        self.watch.sources.more["avoided"] = lambda: avoid_metrics(avoided)
-        self.watch.sources.more["drain"] = lambda: drain_metrics(self.drainer)
         self.dead_man = DeadMan(config.dead_man, self.watch.switches, self._until_synced)
-        self.watch.sources.more["dead man"] = lambda: force_metrics(self.plane, self.dead_man)
-        self.watch.sources.more["events"] = lambda: event_metrics(self.events)
-        self.watch.sources.more["bpf log"] = lambda: bpf_log_metrics(self.bpf_log.statistics())
-        self.watch.sources.more["audit"] = lambda: audit_metrics(self.auditor)
         found = admin.routes(self._context(limits))
         self.pods = PodServer(Path(config.run_dir) / "kmesh.sock", self.writer, self.state, found)
         self.admin = self._admin(config, [*found, *self.pods.shared()])
-        self.watch.sources.more["listeners"] = lambda: gate_metrics(self._gates())
+        self.watch.sources.more |= self._metrics()
+
+    def _drainer(self, config: Config) -> Drainer:
+        draining = Draining(config.drain, config.drain_namespaces)
+        drainer = Drainer(draining, self.plane, self.writer, self._ender())
+        if config.drain is not None:
+            self.steering.tell_left(drainer.left)
+        return drainer
 
     def _ender(self) -> Ender:
         return Ender(self.plane.iterate, self.plane.sockets)
@@ -155,6 +154,20 @@ class App:
             run_time=RunTime(),
             traffic=self.traffic,
         )
+
+    def _metrics(self) -> dict[str, Callable[[], Iterable[Metric]]]:
+        """Of parts that Sources does not name."""
+        avoided = AvoidList(self.plane, self.labels)
+        return {
+            "state file": lambda: state_file_metrics(self.kept),
+            "avoided": lambda: avoid_metrics(avoided),
+            "drain": lambda: drain_metrics(self.drainer),
+            "dead man": lambda: force_metrics(self.plane, self.dead_man),
+            "events": lambda: event_metrics(self.events),
+            "bpf log": lambda: bpf_log_metrics(self.bpf_log.statistics()),
+            "audit": lambda: audit_metrics(self.auditor),
+            "listeners": lambda: gate_metrics(self._gates()),
+        }
 
     def _context(self, limits: dict[str, int]) -> Context:
         return Context(

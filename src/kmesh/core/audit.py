@@ -47,7 +47,7 @@ class Picture(NamedTuple):
     keys: Callable[[], Iterable[bytes]]
     planned: Callable[[bytes], bytes | None]
     found: Callable[[bytes, bytes | None, float], None]
-    settled: Callable[[], bool]
+    settled: Callable[[], bool] = lambda: True
     counts: bool = False
     unsealed: Callable[[bytes], bytes | None] | None = None
 
