@@ -74,7 +74,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
                         help=f"comma list of {', '.join(SCENARIOS)}")  # fmt: skip
     parser.add_argument("--memory", action="store_true", help="also memory by size of the mesh")
     parser.add_argument("--rounds", type=int, help="turns of each case")
-    parser.add_argument("--quick", action="store_true", help="a few seconds, numbers of no worth")
+    parser.add_argument(
+        "--quick", action="store_true", help="one round in a minute or two, numbers of no worth"
+    )
     parser.add_argument("--results", type=Path, help="folder of mesh.json")
     parser.add_argument("--ztunnel", type=Path, metavar="PATH",
                         help=f"a ztunnel binary, for {', '.join(ztunnel.MAKERS)}")  # fmt: skip
