@@ -13,7 +13,7 @@ from kmesh.core.model import Service, Workload
 from kmesh.wire.discovery import Decoder, ResponseReader, encode_request
 from kmesh.wire.errors import WireError
 from kmesh.wire.gen.istio import workload as wds
-from kmesh.wire.held import HeldMesh
+from kmesh.wire.held import HeldMesh, passing
 from kmesh.wire.mesh import Mesh
 from kmesh.wire.parts import Parts
 from tests.core.meshes import WEB, uid, workload
@@ -224,6 +224,23 @@ def test_a_service_and_a_workload_may_share_a_name_until_both_go() -> None:
     client.answer(removed=(WEB,))
     assert dict(client.session.held(ADDRESS)) == {}
     assert dict(client.mesh.workloads) == {}
+
+
+def test_who_reads_the_bytes_alone_gets_no_rows() -> None:
+    client = Client(compact=True)
+    client.claims()
+    client.answer(web(), pod("a"), pod("b"))
+    view = client.session.held(ADDRESS)
+    bare, rows = (passing(view, Workload, Service, rows=rows) for rows in (False, True))
+    assert set(bare) == set(rows) == set(view)
+    assert dict(rows) == dict(view)
+    for name, found in bare.items():
+        assert found._replace(value=view[name].value) == view[name]
+    first, second = (bare[uid(name)].value for name in "ab")
+    assert first is second
+    assert isinstance(first, Workload)
+    assert bare[WEB] is view[WEB]
+    assert bare.get("nobody") is None
 
 
 def test_what_comes_again_on_a_new_stream_as_it_is_is_heard_of_and_no_news() -> None:

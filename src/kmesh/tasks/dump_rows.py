@@ -36,7 +36,8 @@ class DumpRows:
     ) -> Iterator[Resource | None]:
         """See ``filters.chosen``."""
         held = self._policies if kinds == (Authorization,) else self._address
-        return chosen(passing(held, *kinds), kinds, wanted, by)
+        found = passing(held, *kinds, rows=any(wanted.chosen))
+        return chosen(found, kinds, wanted, by)
 
     def made(
         self,

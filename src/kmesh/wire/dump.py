@@ -70,15 +70,24 @@ def dump(resource: Resource) -> dict[str, Any]:
     be changed. Raises ValueError for any other resource."""
     if isinstance(resource.value, Rejected | Authorization):
         raise ValueError(f"{resource.name}: neither a workload nor a service")
-    member = 0
-    bodies: list[bytes] = []
-    for field in fields(resource.raw):
+    bodies = gathered(resource.raw)[1]
+    if 1 in bodies and 2 in bodies:
+        member, body = _later(resource.raw)
+    else:
+        member = 1 if 1 in bodies else 2
+        body = b"".join(bodies.get(member, ()))
+    return _workload(_Message(body)) if member == 1 else _service(_Message(body))
+
+
+def _later(raw: bytes) -> tuple[int, bytes]:
+    """Of fields 1 and 2 the one that is in force, the later one, where it has a later piece."""
+    member, bodies = 0, list[bytes]()
+    for field in fields(raw):
         if field.kind == LEN and field.tag in (1, 2):
             bodies = bodies if field.tag == member else []
             bodies.append(field.body)
             member = field.tag
-    message = _Message(b"".join(bodies))
-    return _workload(message) if member == 1 else _service(message)
+    return member, b"".join(bodies)
 
 
 def _filled(shape: dict[str, Any]) -> dict[str, Any]:

@@ -118,7 +118,10 @@ def gathered(data: bytes) -> tuple[dict[int, int], dict[int, list[bytes]]]:
             continue
         number, at = data[at], at + 1
         if number > 127:
-            number, at = _varint(data, at - 1, 10)
+            if data[at] > 127:
+                number, at = _varint(data, at - 1, 10)
+            else:
+                number, at = number & 127 | data[at] << 7, at + 1
         if kind == VARINT:
             numbers[tag] = number
         else:

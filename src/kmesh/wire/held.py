@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from itertools import chain, islice
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from kmesh.core.model import Resource, Workload
 from kmesh.wire.claim import claim_entry
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
     from kmesh.wire.mesh import Mesh
 
@@ -111,8 +112,9 @@ class HeldMesh(Held):
 class Everything(Mapping[str, Resource]):
     """Name to resource; those of workloads are made when they are asked for, and some kept."""
 
-    def __init__(self, rest: Mapping[str, Resource], mesh: Mesh, *, keep: bool = True) -> None:
-        self._rest, self._mesh, self._keep = rest, mesh, keep
+    def __init__(self, rest: Mapping[str, Resource], mesh: Mesh) -> None:
+        self._rest, self._mesh = rest, mesh
+        self._workload: Callable[[str], Resource | None] = mesh.resource
 
     def __getitem__(self, name: str) -> Resource:
         found = self.get(name)
@@ -122,14 +124,15 @@ class Everything(Mapping[str, Resource]):
 
     def get(self, name: str, default: Resource | None = None) -> Resource | None:  # type: ignore[override]
         """As of any mapping, without an exception on the way."""
-        return self._rest.get(name) or self._mesh.resource(name, keep=self._keep) or default
+        return self._rest.get(name) or self._workload(name) or default
 
-    def of(self, kinds: tuple[type, ...]) -> Mapping[str, Resource]:
+    def of(self, kinds: tuple[type, ...], *, rows: bool) -> Mapping[str, Resource]:
         """See ``passing``."""
         if Workload not in kinds:
             return self._rest
-        rest = {} if kinds == (Workload,) else self._rest
-        return Everything(rest, self._mesh, keep=False)
+        found = Everything({} if kinds == (Workload,) else self._rest, self._mesh)
+        found._workload = partial(self._mesh.resource, keep=False) if rows else self._mesh.bare
+        return found
 
     def __contains__(self, name: object) -> bool:
         return name in self._rest or name in self._mesh.workloads
@@ -142,9 +145,12 @@ class Everything(Mapping[str, Resource]):
         return len(self._rest) + len(self._mesh.workloads)
 
 
-def passing(held: Mapping[str, Resource], *kinds: type) -> Mapping[str, Resource]:
-    """What is held of these kinds at least, for who looks at each once: none of them is kept."""
-    return held.of(kinds) if isinstance(held, Everything) else held
+def passing(
+    held: Mapping[str, Resource], *kinds: type, rows: bool = True
+) -> Mapping[str, Resource]:
+    """What is held of these kinds at least, for who looks at each once: none of them is kept.
+    Without ``rows`` every workload's value is the same empty one, for who reads the bytes alone."""
+    return held.of(kinds, rows=rows) if isinstance(held, Everything) else held
 
 
 class MeshClaims(Mapping[str, str]):

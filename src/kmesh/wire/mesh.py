@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from kmesh._native import ffi, lib
 from kmesh.core.ids import MOST, Ids
-from kmesh.core.model import Families, Resource, Workload
+from kmesh.core.model import Families, Identity, Profile, Resource, Workload
 from kmesh.core.quick import NEW
 from kmesh.core.roster import Chosen
 from kmesh.wire import packed
@@ -23,7 +23,7 @@ from kmesh.wire.table import Table
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from kmesh.core.model import Identity, Port, Profile
+    from kmesh.core.model import Port
     from kmesh.core.roster import Asked
     from kmesh.wire.parts import Parts
 
@@ -40,6 +40,7 @@ _SELECTION = Struct("=5I")  # struct km_mesh_selection up to its pointer
 _KIND = Struct("=2I")
 # Not looked up for every service.
 _select, _EXACT, _UNHEALTHY = lib.km_mesh_select, lib.KM_SELECT_EXACT, lib.KM_SELECT_UNHEALTHY
+_NO_ROW = Workload("", Identity(), Profile(), (), ())
 Part = Any  # of cffi: struct km_bytes
 
 
@@ -124,6 +125,15 @@ class Mesh:
         found: Resource = NEW(Resource, made)
         if keep:
             self._kept.put(uid, (row.stamp, found))
+        return found
+
+    def bare(self, uid: str) -> Resource | None:
+        """A workload as it came, with an empty row, for who reads its bytes alone."""
+        row = self._find(uid)
+        if row is None:
+            return None
+        made = uid, text(row.version), taken(row.raw), _NO_ROW
+        found: Resource = NEW(Resource, made)
         return found
 
     def workload(self, uid: str) -> Workload | None:
