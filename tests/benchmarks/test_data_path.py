@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ import pytest
 
 from benchmarks import _envoy
 from tests.benchmarks.runs import cgroup, start, whole
+from tests.waiting import until
 
 if TYPE_CHECKING:
     import subprocess
@@ -130,7 +130,7 @@ def test_a_signal_in_the_midst_of_traffic_leaves_nothing(tmp_path: Path) -> None
     options = ("--contenders", "kmesh,nft", "--scenario", "long,hops", "--rounds", "1000")
     with start("mesh", tmp_path, *options) as process:
         clients = cgroup(process.pid) / "nft-pods/clients/cgroup.procs"
-        wait_for(lambda: process.poll() is not None or (clients.exists() and clients.read_text()))
+        until(lambda: process.poll() is not None or (clients.exists() and clients.read_text()))
         process.send_signal(signal.SIGTERM)
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 1
@@ -145,7 +145,7 @@ def test_after_a_kill_nothing_runs_and_the_next_run_tidies(tmp_path: Path) -> No
     servers = (cgroup(process.pid) / "servers/cgroup.procs").read_text().split()
     process.kill()
     process.communicate(timeout=60)
-    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in servers))
+    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in servers))
     assert cgroup(process.pid).exists()
     (tmp_path / "again").mkdir()
     whole("tables", tmp_path / "again")
@@ -157,22 +157,14 @@ def await_part(process: subprocess.Popen[str], part: str) -> None:
 
     Raises AssertionError: the run ended before, with what it said.
     """
-    wait_for(lambda: (cgroup(process.pid) / part).exists() or process.poll() is not None)
+    until(lambda: (cgroup(process.pid) / part).exists() or process.poll() is not None)
     assert process.poll() is None, process.communicate()
 
 
 def await_servers(process: subprocess.Popen[str]) -> None:
     """Until all three servers run."""
     procs = cgroup(process.pid) / "servers/cgroup.procs"
-    wait_for(lambda: procs.exists() and len(procs.read_text().split()) == 3)
-
-
-def wait_for(condition: Any) -> None:
-    """Until a condition holds."""
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    until(lambda: procs.exists() and len(procs.read_text().split()) == 3)
 
 
 def test_authorization(tmp_path: Path) -> None:

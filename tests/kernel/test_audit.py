@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -197,9 +197,14 @@ def test_a_pod_whose_namespace_is_gone_is_withdrawn(full: Mesh, pod: Namespace) 
         assert len(audit(full)["pods"]) == 2
     full.plane.guards.paths.clear()  # as after a restart
     # The kernel takes a namespace apart in its own time: until then its links have a target.
-    deadline = time.monotonic() + 20
-    while not (found := audit(full))["removed"] and time.monotonic() < deadline:
-        time.sleep(0.05)
+    rounds: list[dict[str, Any]] = []
+
+    def removed() -> bool:
+        rounds.append(audit(full))
+        return bool(rounds[-1]["removed"])
+
+    until(removed, lambda: rounds[-1])
+    found = rounds[-1]
     assert [pod["cookie"] for pod in found["pods"]] == [pod.cookie]
     assert (found["removed"], found["exceptions"]) == (1, [])
     assert all(cookie.to_bytes(8, "little") not in of for of in rows(full).values())
@@ -232,3 +237,19 @@ def test_what_cannot_be_repaired_is_told(full: Mesh, monkeypatch: pytest.MonkeyP
     assert whats[0] == "1 rows of km_enrol are missing and cannot be repaired"
     assert "is not wholly in the mesh" in whats[1]
     assert "km_enrol" in whats[1]
+
+
+def test_links_that_were_detached_are_attached_again(full: Mesh, pod: Namespace) -> None:
+    libbpf = ctypes.CDLL("libbpf.so.1")
+    for name in ("connect4", f"{WHOLE}_{pod.cookie}"):
+        fd = lib.pinned(f"{full.plane.root}/links/{name}")
+        assert fd is not None
+        with open(fd, closefd=True):
+            assert libbpf.bpf_link_detach(fd) == 0
+    with pytest.raises(OSError, match="unreachable"):
+        dial(pod, "10.9.0.1", 80)
+    found = audit(full)
+    assert (found["mended"], found["differences"]) == (1, {LINK: {"missing": 1}})
+    assert (found["removed"], found["exceptions"]) == (0, [])
+    assert full.plane.guards.leading(pod.cookie, full.plane.programs) == b""
+    assert dial(pod, "10.9.0.1", 80) in ENDS
