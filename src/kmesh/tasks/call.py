@@ -77,6 +77,11 @@ class Call:
             return error
         return self._cause("protocol", str(error) or repr(error))
 
+    @property
+    def waits(self) -> int:
+        """How often ``length`` and ``piece`` had to wait, so that other tasks had their turn."""
+        return self._inbox.waits
+
     async def length(self, limit: int) -> int:
         """Wait for the next message; its length in bytes. Raises Ended at the end of the stream,
         for a compressed message and for one longer than ``limit``."""

@@ -32,6 +32,7 @@ class Inbox:
         self._pieces: deque[tuple[Piece, int]] = deque()
         self._size = self._plain = self._read = 0
         self._ended = False
+        self.waits = 0  # of the reader, ever: other tasks ran meanwhile
         self._wake = asyncio.Event()
 
     def put(self, data: Piece) -> None:
@@ -74,6 +75,7 @@ class Inbox:
     async def _arrived(self, size: int) -> None:
         while self._size < size and not self._ended:
             self._wake.clear()
+            self.waits += 1
             await self._wake.wait()
 
     def _take(self, size: int) -> bytes:

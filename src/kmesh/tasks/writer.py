@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-TAKE = 256
+TAKE = 128
 KEPT_DELAYS = 2048
-SLICE = 0.002  # seconds of this thread; what was planned in it is written in less
+SLICE = 0.001  # seconds of this thread; what was planned in it is written in less
 
 
 class WriterStatistics(NamedTuple):

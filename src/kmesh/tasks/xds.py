@@ -76,6 +76,7 @@ class XdsClient:
         self._counters = Counters(since=clock())
         self._answered, self._opened = False, 0.0
         self._part = FIRST_PART
+        self._turn = 0.0  # when the others had theirs, in seconds of this thread
         self._http2: Http2 | None = None
 
     async def run(self) -> None:
@@ -175,7 +176,10 @@ class XdsClient:
     async def _receive(self, call: Call) -> None:
         """Read responses until the stream ends by raising."""
         while True:
+            waits = call.waits
             size = left = await call.length(self.options.max_message)
+            if call.waits != waits:
+                self._turn = time.thread_time()
             reader, self._part = self._new_reader(), FIRST_PART
             while left:
                 data = await call.piece(left)
@@ -183,11 +187,18 @@ class XdsClient:
                 self._counters.bytes_in += len(data)
                 await self._feed(reader, data)
             self._finish(reader.finish(), size)
+            await self._others_turn()  # the next response may be here already
+
+    async def _others_turn(self) -> None:
+        """Let the other tasks run when much was computed since they last did."""
+        if time.thread_time() - self._turn > SLICE / 2:
+            await asyncio.sleep(0)
+            self._turn = time.thread_time()
 
     async def _feed(self, reader: Reader, data: bytes) -> None:
         """In parts of a few milliseconds: a policy costs fifty times as much as a workload, one
         that is known next to nothing. What takes less in all is planned at once."""
-        at, turn = 0, time.thread_time()
+        at = 0
         while at < len(data):
             began, longest = time.thread_time(), 0.0
             part = data[at : at + self._part]
@@ -198,12 +209,10 @@ class XdsClient:
                 longest = max(longest, took)
                 if took > SLICE:
                     await asyncio.sleep(0)
-                    began = turn = time.thread_time()
+                    began = self._turn = time.thread_time()
             at += len(part)
             self._adapt(longest)
-            if time.thread_time() - turn > SLICE / 2:
-                await asyncio.sleep(0)
-                turn = time.thread_time()
+            await self._others_turn()
 
     def _adapt(self, took: float) -> None:
         if took > SLICE:
