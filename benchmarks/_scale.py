@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import threading
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from benchmarks import _agent, _shapes
 from benchmarks._server import Server
-from benchmarks._stage import Failed, cpu_us
+from benchmarks._stage import Failed, Place, cpu_us
 from kmesh.state import quantiles
 
 if TYPE_CHECKING:
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 
 Numbers = dict[str, Any]
 IDLE, SAMPLES = 0.5, 25  # seconds, looks meanwhile
+TIMES = 5  # reconnects of which the mean is taken
+PIECE = 1 << 18
 
 
 class World(NamedTuple):
@@ -107,21 +111,68 @@ def happens(one: World, do: str, **arguments: Any) -> Numbers:
     return numbers | {"acked_ms": spread(answered["ms"])} | refused(answered)
 
 
-def reconnect(one: World, workloads: int, changed: int) -> Numbers:
+def reconnect(one: World, workloads: int, changed: int, times: int = 1) -> Numbers:
     """The stream ends, some workloads change, the agent comes back with its versions."""
     numbers: Numbers = {"changed": changed}
-    attempts = one.agent.client.state()["xds"]["attempts"]
     before = one.agent.client.state()["xds"]
     with watched(one.agent, numbers):
-        one.server.call("down")
-        one.server.call("flip", count=changed, workloads=workloads)
-        one.server.call("up")
-        numbers["acked_ms"] = spread(one.server.call("acked")["ms"])
+        start, answered = time.monotonic(), list[float]()
+        for _ in range(times):
+            one.server.call("down")
+            one.server.call("flip", count=changed, workloads=workloads)
+            one.server.call("up")
+            answered += one.server.call("acked")["ms"]
+        numbers["acked_ms"] = spread(answered)
+        numbers["wall_s"] = (time.monotonic() - start) / times
     one.agent.wait(lambda state: bool(state["synced"]))
     state = one.agent.client.state()["xds"]
-    if state["attempts"] <= attempts:
+    if state["attempts"] < before["attempts"] + times:
         raise Failed("the agent has not noticed that the stream ended")
-    return numbers | {name: state[name] - before[name] for name in ("bytes_in", "bytes_out")}
+    moved = {name: (state[name] - before[name]) // times for name in ("bytes_in", "bytes_out")}
+    return numbers | moved
+
+
+def unchanged(one: World, workloads: int, idle_for: float) -> Numbers:
+    """The mean of TIMES reconnects in a row in which nothing changes: neither the grain of the
+    kernel's clock nor what the agent does every few seconds decides. ``cpu_s`` is without
+    ``idle_s``, what it uses in as much time when nothing happens; ``bare_s`` is what a program uses
+    that does no more than to send and to receive as many bytes and to compare these."""
+    time.sleep(1)
+    start, before = time.monotonic(), sum(cpu_us(one.agent.cgroup))
+    time.sleep(idle_for)
+    used = (sum(cpu_us(one.agent.cgroup)) - before) / 1e6 / (time.monotonic() - start)
+    numbers = reconnect(one, workloads, 0, TIMES)
+    idle = used * numbers["wall_s"]
+    return numbers | {
+        "times": TIMES,
+        "cpu_s": numbers["cpu_s"] / TIMES - idle,
+        "idle_s": idle,
+        "bare_s": bare(one.stage, numbers["bytes_out"], numbers["bytes_in"]),
+    }
+
+
+def bare(stage: Stage, out: int, into: int) -> float:
+    """CPU seconds of receive.c, which sends and receives so many bytes; the mean of TIMES."""
+    program, spent = stage.compile("receive"), 0.0
+    for _ in range(TIMES):
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            where = f"127.0.0.1:{listener.getsockname()[1]}"
+            answers = threading.Thread(target=_answers, args=(listener, out, into))
+            answers.start()
+            spent += float(stage.run([program, where, str(out), str(into)], Place()))
+            answers.join()
+    return spent / TIMES
+
+
+def _answers(listener: socket.socket, out: int, into: int) -> None:
+    """Take so many bytes, then send so many."""
+    peer, _ = listener.accept()
+    room = bytearray(PIECE)
+    with peer:
+        while out:
+            out -= peer.recv_into(room, min(out, PIECE))
+        while into:
+            into -= peer.send(bytes(min(into, PIECE)))
 
 
 def churn(one: World, workloads: int, seconds: float, rate: int) -> Numbers:

@@ -5,9 +5,11 @@ maps, programs on an empty cgroup). ``size`` is the ordinary mesh at several siz
 what happens to meshes: the stream ends and comes back, changes arrive at steady rates, a
 deployment restarts, a namespace goes. The other curves are meshes of one unusual shape.
 
-CPU is that of the agent's process, user and system. "acked" is from the response's way into the
-transport to its ACK, which the agent sends after the last map write; "visible" is what the agent
-measures itself from the first byte. Kernel memory is the kernel's own count of each map.
+CPU is that of the agent's process, user and system; that of a reconnect without changes is the mean
+of several in a row, without what the agent uses in that time when nothing happens. "acked" is from
+the response's way into the transport to its ACK, which the agent sends after the last map write;
+"visible" is what the agent measures itself from the first byte. Kernel memory is the kernel's own
+count of each map.
 """
 
 from __future__ import annotations
@@ -26,12 +28,14 @@ from kmesh.lab.interrupts import Interrupted, Interrupts
 
 
 class Plan(NamedTuple):
-    """Sizes of the curves, rates of the churn and how long each lasts."""
+    """Sizes of the curves, rates of the churn and how long each lasts; how long an idle agent is
+    watched. Times are seconds."""
 
     sizes: tuple[int, ...]
     shapes: dict[str, tuple[int, ...]]
     rates: tuple[int, ...]
     seconds: float
+    idle: float
 
 
 FULL = Plan(
@@ -45,15 +49,18 @@ FULL = Plan(
     },
     (100, 1000, 5000),
     20.5,  # as many responses as the agent remembers
+    10.0,  # two of its looks at open connections
 )
 QUICK = Plan(
     (500, 1000),
     dict.fromkeys(FULL.shapes, (20, 60)),
     (200,),
     1.0,
+    0.1,
 )
 PER_SERVICE = 20
 WHOLE = "--xds-max-request", "64MiB"
+ALONE = "--audit-interval", "never"
 
 
 def put_of(name: str, size: int) -> Any:
@@ -73,7 +80,6 @@ def events(one: World, size: int, plan: Plan) -> Numbers:
     """What happens to the largest mesh, in an order in which nothing disturbs the next."""
     services = size // PER_SERVICE
     found: Numbers = {
-        "reconnect": _scale.reconnect(one, size, 0),
         "reconnect, 1 % changed": _scale.reconnect(one, size, size // 100),
     }
     for rate in plan.rates:
@@ -102,16 +108,20 @@ def curve(stage: Stage, name: str, sizes: tuple[int, ...], plan: Plan) -> Number
             if name.startswith("policies"):
                 numbers["enrolled"] = _scale.enrolled(one)
         if last:
-            found["events"] |= whole(stage, size)
+            found["events"] = unchanged(stage, size, plan.idle) | found["events"]
         points.append(numbers)
     return found | {"fit": fits(points)}
 
 
-def whole(stage: Stage, size: int) -> Numbers:
-    """A reconnect with a request that has room for everything that is held."""
-    cold: Numbers = {}
-    with world(stage, "whole", put_of("workloads", size), cold, *WHOLE) as one:
-        return {ALL_CLAIMED: _scale.reconnect(one, size, 0)}
+def unchanged(stage: Stage, size: int, idle: float) -> Numbers:
+    """Reconnects without changes, with a request of the default size and one that has room for
+    everything that is held; no audit falls into them."""
+    found = {}
+    for name, options in (("reconnect", ()), (ALL_CLAIMED, WHOLE)):
+        slug = name.replace(" ", "-").replace(",", "")
+        with world(stage, slug, put_of("workloads", size), {}, *ALONE, *options) as one:
+            found[name] = _scale.unchanged(one, size, idle)
+    return found
 
 
 def noise(stage: Stage, curve_: Numbers) -> Numbers:

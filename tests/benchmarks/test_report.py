@@ -76,7 +76,7 @@ def scale() -> dict[str, Any]:
     points = [{"size": size, "resources": size, "cold": cold} for size in (1000, 2000)]
     fit = {"exponent": 1.0, "factor": 1.0, "steps": [1.0], "super_linear": []}
     events = {
-        "reconnect": event | {"changed": 0},
+        "reconnect": event | {"changed": 0, "bare_s": 0.03},
         _goals.ALL_CLAIMED: event | {"changed": 0},
         "churn 1,000/s": event | {"resources": 9, "visible_ms": spread},
     }
@@ -189,6 +189,7 @@ def test_goals_of_scale() -> None:
     results["curves"]["workloads"]["events"]["reconnect"]["cpu_s"] = 0.2
     verdicts = [one.verdict for one in _goals.of_scale(results)]
     assert verdicts == [MISSED, MET, MET, MISSED, MET, MET]
+    assert _goals.of_scale(results)[0].found == "0.100; its bytes alone: 0.015"
     del results["curves"]["workloads"]["events"][_goals.ALL_CLAIMED]
     assert _goals.of_scale(results)[1].verdict == ABSENT
     text = _markdown.scale({"machine": MACHINE, "results": results})

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from benchmarks import _agent, _shapes, dataset
-from benchmarks._scale import Count
+from benchmarks._scale import TIMES, Count
 from benchmarks.scale import PER_SERVICE, put_of
 from kmesh.core.addr import parse
 from kmesh.core.model import Authorization, Service, Workload
@@ -126,7 +126,8 @@ def test_a_small_run(tmp_path: Path) -> None:
     assert set(curve["fit"]) == {"cpu_s", "map_mib"}
     events = curve["events"]
     sizes = [point["size"] for point in curve["points"]]
-    assert events["reconnect"]["acked_ms"]["count"] == 2  # one response for each type
+    assert events["reconnect"]["acked_ms"]["count"] == 2 * TIMES  # a response for each type
+    assert events["reconnect"]["bare_s"] > 0
     assert events["reconnect"]["bytes_in"] < events["reconnect, 1 % changed"]["bytes_in"]
     assert events["reconnect, 1 % changed"]["changed"] == sizes[-1] // 100
     assert events["reconnect, all claimed"]["bytes_in"] < 1000
