@@ -25,7 +25,7 @@ struct km_mesh_counts {
 	uint32_t contested; /* addresses with more than one claimant */
 	uint32_t unclaimed;
 	uint32_t shared, profiles; /* different parts now */
-	uint32_t again; /* ever; see km_mesh_again */
+	uint64_t again; /* ever; see km_mesh_again */
 };
 
 enum km_mesh_select_flag {

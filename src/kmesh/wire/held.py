@@ -25,13 +25,13 @@ class HeldMesh(Held):
     A name that a workload and a service have is one of each, until both are removed.
     """
 
-    __slots__ = ("_again", "_entries", "_mesh", "_taken", "_view")
+    __slots__ = ("_entries", "_mesh", "_taken", "_view")
 
     def __init__(self, mesh: Mesh) -> None:
         super().__init__()
         self._mesh = mesh
         self._view = Everything(self.items, mesh)
-        self._taken = self._again = 0
+        self._taken = 0
         # What is claimed of rows, encoded when they come: with a new stream there is no time.
         self._entries: dict[str, bytes] = {}
 
@@ -42,12 +42,8 @@ class HeldMesh(Held):
 
     def arrived(self) -> bool:
         """See Held."""
-        taken, again = self._mesh.taken, int(self._mesh.count().again)
-        news, same = taken - self._taken, again - self._again & 0xFFFFFFFF
-        if news or same:
-            self._taken, self._again = taken, again
-            self.count(resources=news + same)
-        return news > 0
+        before, self._taken = self._taken, self._mesh.taken
+        return self._taken != before
 
     def refused(self, names: Iterable[str]) -> None:
         """See Held."""
@@ -106,7 +102,8 @@ class HeldMesh(Held):
 
     def statistics(self) -> TypeStatistics:
         """See Held."""
-        return self.counts._replace(held=len(self._view))
+        came = self.counts.resources + self._mesh.taken + int(self._mesh.count().again)
+        return self.counts._replace(held=len(self._view), resources=came)
 
 
 class Everything(Mapping[str, Resource]):
