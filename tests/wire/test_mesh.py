@@ -17,7 +17,8 @@ from kmesh.core.model import Families, Rejected, Trait, Workload
 from kmesh.core.render import Render, View
 from kmesh.core.roster import Asked
 from kmesh.wire.discovery import Decoder, ResponseReader
-from kmesh.wire.mesh import Mesh, MeshIds
+from kmesh.wire.mesh import Mesh
+from kmesh.wire.mesh_ids import MeshIds
 from kmesh.wire.parts import Parts
 from tests.core import meshes
 from tests.core.meshes import FAR, HOME, WEB, service, uid, workload

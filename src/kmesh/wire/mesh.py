@@ -7,8 +7,6 @@
 from __future__ import annotations
 
 import os
-from array import array
-from collections.abc import Mapping, MutableMapping
 from struct import Struct
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +16,9 @@ from kmesh.core.model import Families, Identity, Profile, Resource, Workload
 from kmesh.core.quick import NEW
 from kmesh.core.roster import Chosen
 from kmesh.wire import packed
+from kmesh.wire.mesh_ids import MeshIds
+from kmesh.wire.mesh_views import Members, MeshOwners, Workloads
+from kmesh.wire.spans import raw, taken, text
 from kmesh.wire.table import Table
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 _ROOM = 32 << 10  # bytes of names at a time: less than a millisecond
 _CLAIMS = 256 << 10  # bytes of claims at a time: the same
 _UNSET: Any = ffi.new_allocator(should_clear_after_alloc=False)
-_ENTRY = array("I").itemsize
 _KEPT = 4096  # rows that were asked for
 _FAMILIES = {
     Families.IPV4_ONLY: lib.KM_SELECT_IPV4_ONLY,
@@ -41,22 +41,6 @@ _KIND = Struct("=2I")
 # Not looked up for every service.
 _select, _EXACT, _UNHEALTHY = lib.km_mesh_select, lib.KM_SELECT_EXACT, lib.KM_SELECT_UNHEALTHY
 _NO_ROW = Workload("", Identity(), Profile(), (), ())
-Part = Any  # of cffi: struct km_bytes
-
-
-def taken(part: Part) -> bytes:
-    """A copy of what C points to."""
-    return bytes(ffi.buffer(part.at, part.size)) if part.size else b""
-
-
-def raw(name: str) -> bytes:
-    """A name's bytes; what is no text in UTF-8 is nobody's name."""
-    return name.encode("utf-8", "surrogatepass")
-
-
-def text(part: Part) -> str:
-    """The same as text."""
-    return str(ffi.buffer(part.at, part.size), "utf-8") if part.size else ""
 
 
 class Mesh:
@@ -280,162 +264,3 @@ class Mesh:
             at += _KIND.size + size
             found.append((packed.ports(kinds[at - size : at], self.parts.tables), capacity))
         return tuple(found)
-
-
-class Workloads(Mapping[str, Workload]):
-    """Uid to row, made when it is asked for."""
-
-    def __init__(self, mesh: Mesh) -> None:
-        self._mesh = mesh
-
-    def __getitem__(self, uid: str) -> Workload:
-        found = self._mesh.workload(uid)
-        if found is None:
-            raise KeyError(uid)
-        return found
-
-    def get(self, uid: str, default: Any = None) -> Any:
-        """As of any mapping, without an exception on the way."""
-        return self._mesh.workload(uid) or default
-
-    def __contains__(self, uid: object) -> bool:
-        return isinstance(uid, str) and self._mesh.stamp(uid) is not None
-
-    def __iter__(self) -> Iterator[str]:
-        return self._mesh.names()
-
-    def __len__(self) -> int:
-        return int(self._mesh.count().workloads)
-
-
-class Endpoints(Mapping[str, Workload]):
-    """The endpoints of one service, as they were when it was asked."""
-
-    def __init__(self, mesh: Mesh, entries: array[int]) -> None:
-        self._mesh, self._entries = mesh, entries
-
-    def _rows(self) -> Iterator[Workload]:
-        return filter(None, map(self._mesh.at, self._entries))
-
-    def __getitem__(self, uid: str) -> Workload:
-        for row in self._rows():
-            if row.uid == uid:
-                return row
-        raise KeyError(uid)
-
-    def __iter__(self) -> Iterator[str]:
-        return (row.uid for row in self._rows())
-
-    def __len__(self) -> int:
-        return len(self._entries)
-
-    def values(self) -> Any:
-        """The rows themselves."""
-        return list(self._rows())
-
-    def items(self) -> Any:
-        """Uids with their rows, as they are when their turn comes."""
-        return ((row.uid, row) for row in self._rows())
-
-
-class Members(Mapping[str, Mapping[str, Workload]]):
-    """Service to its endpoints."""
-
-    def __init__(self, mesh: Mesh) -> None:
-        self._mesh = mesh
-        self._entries = ffi.new("uint32_t **")
-
-    def __getitem__(self, service: str) -> Endpoints:
-        key = raw(service)
-        count = lib.km_mesh_members(self._mesh.native, key, len(key), self._entries)
-        if not count:
-            raise KeyError(service)
-        # A list of 100,000 numbers takes 3 ms, and more of each look of the garbage collector.
-        entries = array("I", bytes(ffi.buffer(self._entries[0], _ENTRY * count)))
-        return Endpoints(self._mesh, entries)
-
-    def __iter__(self) -> Iterator[str]:
-        workloads = self._mesh.workloads.values()
-        return iter({member.service for one in workloads for member in one.memberships})
-
-    def __len__(self) -> int:
-        return sum(1 for _ in self)
-
-
-class MeshOwners:
-    """See core.roster.Owners."""
-
-    def __init__(self, mesh: Mesh) -> None:
-        self._mesh = mesh
-        self._row = ffi.new("struct km_mesh_row *")
-
-    def owner(self, network: str, addr: bytes) -> str | None:
-        """The uid that owns the address."""
-        net, row = network.encode(), self._row
-        found = lib.km_mesh_owner(self._mesh.native, net, len(net), addr, row)
-        return text(row.name) if found else None
-
-    def count(self, network: str) -> int:
-        """How many addresses of a network are owned."""
-        net = network.encode()
-        return int(lib.km_mesh_owned(self._mesh.native, net, len(net)))
-
-    def contested(self, network: str, addr: bytes) -> bool:
-        """Whether more than one workload claims the address."""
-        net = network.encode()
-        return bool(lib.km_mesh_contested(self._mesh.native, net, len(net), addr))
-
-    @property
-    def conflicts(self) -> int:
-        """How many addresses are claimed by more than one workload."""
-        return int(self._mesh.count().contested)
-
-
-class MeshIds(MutableMapping[str, int]):
-    """Ids beside the workloads they are of, and of names that have no workload."""
-
-    def __init__(self, mesh: Mesh) -> None:
-        self._mesh = mesh
-
-    def __getitem__(self, name: str) -> int:
-        found: int | None = self.get(name)
-        if found is None:
-            raise KeyError(name)
-        return found
-
-    def get(self, name: str, default: Any = None) -> Any:
-        """As of any mapping, without an exception on the way."""
-        key = raw(name)
-        return int(lib.km_mesh_id(self._mesh.native, key, len(key))) or default
-
-    def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and self.get(name) is not None
-
-    def __setitem__(self, name: str, id_: int) -> None:
-        key = raw(name)
-        lib.km_mesh_set_id(self._mesh.native, key, len(key), id_)
-
-    def __delitem__(self, name: str) -> None:
-        self[name] = 0
-
-    def __iter__(self) -> Iterator[str]:
-        return (name for name, _ in self.pairs())
-
-    def items(self) -> Any:
-        """Names with their ids, as they are when their turn comes."""
-        return self.pairs()
-
-    def pairs(self) -> Iterator[tuple[str, int]]:
-        """The same."""
-        ids, count = ffi.new("uint32_t[]", _ROOM), ffi.new("uint32_t *")
-
-        def write(entry: Any, to: Any, size: int) -> int:
-            written: int = lib.km_mesh_ids(self._mesh.native, entry, ids, count, to, size)
-            return written
-
-        for piece in self._mesh.pieces(write):
-            names = str(piece[:-1], "utf-8", "surrogateescape").split("\udcff")
-            yield from zip(names, ffi.unpack(ids, count[0]), strict=True)
-
-    def __len__(self) -> int:
-        return int(lib.km_mesh_id_count(self._mesh.native))
