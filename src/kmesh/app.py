@@ -17,7 +17,7 @@ from kmesh.bpf.tables import KernelTables
 from kmesh.core.bpflog import Names
 from kmesh.core.delta import Session
 from kmesh.core.drain import Draining
-from kmesh.core.events import ADDRESS
+from kmesh.core.events import ADDRESS, Request
 from kmesh.core.guard_why import forbids
 from kmesh.core.labels import Labels
 from kmesh.core.plain import plain
@@ -62,6 +62,7 @@ from kmesh.wire.held import HeldMesh
 from kmesh.wire.mesh import Mesh
 from kmesh.wire.names import NameReader
 from kmesh.wire.parts import Parts
+from kmesh.wire.request import encode_request
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -213,6 +214,7 @@ class App:
         options, decoder = config.xds(), Decoder(self.mesh)
         if options is None:
             return None
+        encode_request(Request(ADDRESS, config.node()))  # its first takes 5 ms: not in the loop
         return XdsClient(
             options,
             self.session,
