@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from benchmarks import _load, harness
 from benchmarks._stage import READY_WITHIN, Failed, end, used_us
 from benchmarks._sure import middle
-from benchmarks._sure import verdict as verdict  # those that compare slices say it with this
-from benchmarks._turns import PERCENTILES, QUIET, foreign_s
+from benchmarks._turns import PERCENTILES, foreign_s, kept
 from kmesh.bpf import query
 from kmesh.bpf.objects import SOCK_OPS
 
@@ -140,9 +139,7 @@ def compared(slices: Sequence[Slice], way: str, reach: int) -> list[Compared]:
         found.append(Compared(one, rate, cpu_us, others))
     if not found:
         raise Failed(f"{way}: nothing was answered for a whole slice, each time")
-    found.sort(key=lambda each: each.others)
-    quiet = sum(each.others < QUIET for each in found)
-    return found[: max(quiet, -(-len(found) // 3))]
+    return kept(found)
 
 
 def row(found: Sequence[Compared]) -> dict[str, Any]:

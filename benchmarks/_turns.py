@@ -8,7 +8,7 @@ import os
 import statistics
 import time
 from collections import Counter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from benchmarks import _load, harness
 from benchmarks._stage import Cpu, cpu_us, settle
@@ -113,7 +113,17 @@ def foreign_s(stage: Stage) -> float:
     return total - sum(cpu_us(stage.cgroups)) / 1e6 - time.process_time()
 
 
-def kept(turns: Sequence[Turn]) -> list[Turn]:
+class Disturbed(Protocol):
+    """Something measured while ``others`` CPUs were used by something else."""
+
+    @property
+    def others(self) -> float: ...
+
+
+Measured = TypeVar("Measured", bound=Disturbed)
+
+
+def kept(turns: Sequence[Measured]) -> list[Measured]:
     """Those during which little else ran; at least a third, the calmest. Results do not count."""
     calm = sorted(turns, key=lambda one: one.others)
     quiet = sum(one.others < QUIET for one in turns)
